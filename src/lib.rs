@@ -1,0 +1,29 @@
+//! avascope learns what every token of an answer is worth, with its uncertainty, and lets a person see it.
+//!
+//! Data goes one way through the rooms:
+//!
+//! ```text
+//! row ──► tokens + step mask ──► trunk ──► Steps [B,S] ──► objective ──► loss ──► optimiser
+//! data      text                 model      reward          objective               train
+//!                                              │
+//!                                              └──► TokenReward records ──► eval, report, page
+//! ```
+//!
+//! The library does no I/O of its own: bytes come in, bytes go out. Files, network and terminals belong to the
+//! `avascope` command, OPFS and fetch to the page.
+//!
+//! Shapes use one key everywhere: B sequences (a pair is two rows), T tokens, S = T-1 steps, V vocabulary, H hidden,
+//! L layers.
+
+pub mod credit;
+pub mod data;
+pub mod eval;
+pub mod model;
+pub mod objective;
+pub mod policy;
+pub mod reward;
+pub mod text;
+pub mod train;
+#[cfg(target_family = "wasm")]
+mod web;
+pub mod world;

@@ -1,0 +1,5 @@
+//! The reward posterior: the head, `Steps`, token-reward records.
+
+mod layout;
+
+pub use layout::Layout;
