@@ -24,6 +24,5 @@ pub mod policy;
 pub mod reward;
 pub mod text;
 pub mod train;
-#[cfg(target_family = "wasm")]
-mod web;
+pub mod web;
 pub mod world;
