@@ -17,6 +17,7 @@
 
 pub mod credit;
 pub mod data;
+pub mod device;
 pub mod eval;
 pub mod model;
 pub mod objective;

@@ -1,1 +1,26 @@
-fn main() {}
+//! The `avascope` command: the same library as the page, with files, a terminal and the network around it.
+
+mod args;
+mod commands;
+mod exit;
+mod files;
+mod folder;
+mod models;
+mod progress;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match commands::dispatch(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = exit::code_of(&error);
+            if code != exit::BELOW_THRESHOLD || !error.to_string().is_empty() {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,7 +1,38 @@
 //! The training loop that page and command share: configuration, schedule, optimiser, checkpoint, events.
 
+mod checkpoint;
 mod config;
+mod dataset;
+mod error;
 mod event;
+mod export;
+mod forward;
+mod open;
+mod optimizer;
+mod run;
+mod schedule;
+mod scorer;
+mod world;
 
+pub use checkpoint::{CheckpointSummary, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
+pub use dataset::{EncodedRow, EncodedSide, encode_rows};
+pub use error::TrainError;
+
+pub use export::{ExportedFiles, export_model};
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
+pub use open::{Files, OpenError, open_model};
+pub use run::{LoadedModel, Run};
+pub use scorer::{Scored, Scorer, figures};
+pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
+
+use burn::tensor::Tensor;
+
+/// Reads a tensor back, row-major.
+pub(crate) async fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
+    let data = tensor
+        .into_data_async()
+        .await
+        .map_err(|error| TrainError::Device(format!("{error:?}")))?;
+    data.try_into_vec_as::<f32>().map_err(|error| TrainError::Device(format!("{error:?}")))
+}

@@ -1,22 +1,10 @@
 //! What the page may ask of the engine, and what it answers. The page's TypeScript types are generated from these
 //! enums; bulk bytes (files, checkpoints) travel beside a message, never inside it.
 
+use crate::device::DeviceChoice;
 use crate::reward::TokenRewardRecord;
 use crate::train::{DeviceInfo, Event, RunInfo, TrainConfig};
 use serde::{Deserialize, Serialize};
-
-/// Which device the page asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// WebGPU where an adapter is granted, else the CPU.
-    Auto,
-    /// WebGPU or an error.
-    Webgpu,
-    /// The CPU.
-    Cpu,
-}
 
 /// A request. Buffers that belong to it are named beside each variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,7 +168,7 @@ mod tests {
     /// `AVASCOPE_WRITE_TYPES=1 cargo test protocol_types` writes the file that this test otherwise compares.
     #[test]
     fn protocol_types_are_those_of_the_page() {
-        use crate::{reward, text, train};
+        use crate::{device, reward, text, train};
         let config = ts_rs::Config::new().with_large_int("number");
         let declarations = [
             text::Truncation::decl(&config),
@@ -199,7 +187,7 @@ mod tests {
             train::RunInfo::decl(&config),
             train::FinishReason::decl(&config),
             train::Event::decl(&config),
-            super::DeviceChoice::decl(&config),
+            device::DeviceChoice::decl(&config),
             super::Request::decl(&config),
             super::MethodInfo::decl(&config),
             super::Reply::decl(&config),

@@ -1,0 +1,25 @@
+//! `avascope methods`.
+
+use super::print_line;
+use anyhow::Result;
+use avascope::objective::METHODS;
+
+/// Lists the methods with their switches and sources.
+pub fn run(json: bool) -> Result<()> {
+    if json {
+        let methods: Vec<_> = METHODS
+            .iter()
+            .map(|m| serde_json::json!({"name": m.name, "title": m.title, "citation": m.citation, "defaults": (m.defaults)()}))
+            .collect();
+        return print_line(&serde_json::to_string_pretty(&methods)?);
+    }
+    for method in METHODS {
+        print_line(&format!("{}\n    {}\n    {}", method.name, method.title, method.citation))?;
+        if let serde_json::Value::Object(options) = (method.defaults)() {
+            for (name, value) in options {
+                print_line(&format!("      -O {name}={value}"))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! One file a subcommand.
+
+mod bench;
+mod convert;
+mod data;
+mod doctor;
+mod eval;
+mod fetch;
+mod inspect;
+mod methods;
+mod pretrain;
+mod run_files;
+mod score;
+mod train;
+
+use crate::args::{Args, Command};
+use anyhow::Result;
+use avascope::device::{DeviceChoice, OpenDevice};
+
+/// Carries out a command.
+pub fn dispatch(args: Args) -> Result<()> {
+    match args.command {
+        Command::Train(args) => train::run(*args),
+        Command::Score(args) => score::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Data { command } => data::run(command),
+        Command::Fetch(args) => fetch::run(args),
+        Command::Methods { json } => methods::run(json),
+        Command::Bench(args) => bench::run(args),
+        Command::Doctor { json } => doctor::run(json),
+        Command::Completions { shell } => {
+            use clap::CommandFactory as _;
+            clap_complete::generate(shell, &mut Args::command(), "avascope", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Pretrain(args) => pretrain::run(args),
+    }
+}
+
+/// The one place where the command waits for the library: reading back from a device is `async` everywhere.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    pollster::block_on(future)
+}
+
+/// Opens a device by the name a person gave.
+pub fn open_device(name: &str) -> Result<OpenDevice> {
+    let choice: DeviceChoice = name.parse()?;
+    Ok(wait(avascope::device::open(choice))?)
+}
+
+/// Writes a line of data. A reader that went away (`| head`) ends the program quietly, as is usual.
+pub fn print_line(line: &str) -> Result<()> {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,19 @@
+//! `avascope score`.
+
+use super::run_files::OpenRun;
+use super::{print_line, wait};
+use crate::args::ScoreArgs;
+use crate::folder::write_atomic;
+use anyhow::Result;
+
+/// Writes one token-reward record an answer, as JSON Lines.
+pub fn run(args: ScoreArgs) -> Result<()> {
+    let run = OpenRun::open(&args.run)?;
+    let rows = run.rows(args.data.as_deref(), args.limit)?;
+    let scored = wait(run.scorer.score(&rows))?;
+    let lines = scored.records.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    match &args.out {
+        Some(path) => write_atomic(path, (lines.join("\n") + "\n").as_bytes()),
+        None => lines.iter().try_for_each(|line| print_line(line)),
+    }
+}

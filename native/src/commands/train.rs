@@ -1,0 +1,225 @@
+//! `avascope train`.
+
+use super::run_files::{RunFile, read_source, take};
+use super::{open_device, print_line, wait};
+use crate::args::TrainArgs;
+use crate::folder::RunFolder;
+use crate::progress::Progress;
+use crate::{exit, models};
+use anyhow::{Context as _, Result};
+use avascope::data::{Rows, rows_to_jsonl, split_by_hash};
+use avascope::train::{Event, LoraConfig, Run, Trainable};
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+/// Trains, from the configuration file and flags to the last checkpoint.
+pub fn run(args: TrainArgs) -> Result<()> {
+    let mut file = resolve(&args)?;
+    let out = file.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&file.train.method));
+    file.out = Some(out.clone());
+
+    let folder = RunFolder::open(&out)?;
+    let earlier = folder.checkpoints();
+    if !args.resume && (!earlier.is_empty() || out.join("run.toml").exists()) {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!("{} already holds a run; go on with --resume, or choose another --out", out.display()),
+        ));
+    }
+    if args.resume && earlier.is_empty() {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!("{} has no complete checkpoint to resume from; start without --resume in a new folder", out.display()),
+        ));
+    }
+
+    let device = open_device(&file.device)?;
+    let model = models::open(&file.model, file.tokenizer.as_deref(), &device)?;
+    let demonstrations = wants_demonstrations(&file)?;
+    let rows = take(
+        read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
+        file.limit,
+    );
+    let rows = if demonstrations { chosen_only(rows) } else { rows };
+    let (train, held_out) = match &file.eval_data {
+        Some(path) => {
+            let held_out = crate::files::read_rows(path)?;
+            (rows, if demonstrations { chosen_only(held_out) } else { held_out })
+        }
+        None => split_by_hash(rows, file.train.held_out, "avascope"),
+    };
+    let held_out_jsonl = rows_to_jsonl(&held_out);
+    let mut run = Run::new(file.train.clone(), model, train, held_out, device)?;
+
+    if args.resume
+        && let Some(last) = earlier.last()
+    {
+        let bytes = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
+        wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
+    } else {
+        folder.write("run.toml", file.to_toml()?.as_bytes())?;
+        folder.write("held_out.jsonl", held_out_jsonl.as_bytes())?;
+    }
+    drive(&mut run, &folder, &args)
+}
+
+/// Takes steps until the run ends or a person presses Ctrl-C, and tells every listener.
+fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    // A second Ctrl-C ends the program at once; the first waits for the step in hand and a checkpoint.
+    let handler = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
+    });
+    if let Err(error) = handler {
+        eprintln!("warning   Ctrl-C will not save a checkpoint: {error}");
+    }
+
+    let log_path = folder.path().join("metrics.jsonl");
+    let mut log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .with_context(|| format!("cannot write {}", log_path.display()))?;
+    let mut progress = Progress::new(args.quiet);
+    let mut tell = |event: &Event| -> Result<()> {
+        let line = serde_json::to_string(event)?;
+        writeln!(log, "{line}").with_context(|| format!("cannot write {}", log_path.display()))?;
+        if args.json {
+            print_line(&line)?;
+        }
+        progress.show(event);
+        Ok(())
+    };
+
+    tell(&run.started())?;
+    let save_steps = run.config().save_steps;
+    let mut saved = None;
+    while run.finished().is_none() {
+        for event in wait(run.advance())? {
+            tell(&event)?;
+        }
+        let step = run.steps_taken();
+        let stop = interrupted.load(Ordering::SeqCst);
+        if stop || run.finished().is_some() || (save_steps > 0 && step.is_multiple_of(save_steps)) {
+            let name = format!("checkpoints/step-{step:06}.safetensors");
+            folder.write(&name, &wait(run.checkpoint())?)?;
+            saved = Some(step);
+            tell(&Event::Checkpoint { step, name })?;
+        }
+        if stop && run.finished().is_none() {
+            return Err(exit::with_code(
+                exit::INTERRUPTED,
+                format!(
+                    "interrupted after step {step}; the checkpoint is complete. Go on with: avascope train --config {} --resume",
+                    folder.path().join("run.toml").display()
+                ),
+            ));
+        }
+    }
+    if saved.is_none() {
+        let step = run.steps_taken();
+        let name = format!("checkpoints/step-{step:06}.safetensors");
+        folder.write(&name, &wait(run.checkpoint())?)?;
+        tell(&Event::Checkpoint { step, name })?;
+    }
+    for (name, bytes) in wait(run.export())? {
+        folder.write(&format!("final/{name}"), &bytes)?;
+    }
+    if !args.quiet {
+        let folder = folder.path().display();
+        eprintln!("wrote     {folder}\nnext      avascope eval {folder}    or    avascope inspect {folder} --out map.html");
+    }
+    Ok(())
+}
+
+/// File, then flags, then defaults.
+fn resolve(args: &TrainArgs) -> Result<RunFile> {
+    let mut file = match &args.config {
+        Some(path) => RunFile::read(path)?,
+        None => RunFile::default(),
+    };
+    macro_rules! take_flag {
+        ($($from:expr => $to:expr),* $(,)?) => { $(if let Some(value) = $from.clone() { $to = value; })* };
+    }
+    take_flag!(
+        args.model.model => file.model,
+        args.data => file.data,
+        args.device => file.device,
+        args.method => file.train.method,
+        args.seed => file.train.seed,
+        args.steps => file.train.steps,
+        args.batch_size => file.train.batch_size,
+        args.gradient_accumulation_steps => file.train.gradient_accumulation_steps,
+        args.learning_rate => file.train.learning_rate,
+        args.max_length => file.train.max_length,
+        args.held_out => file.train.held_out,
+        args.eval_steps => file.train.eval_steps,
+        args.eval_rows => file.train.eval_rows,
+        args.save_steps => file.train.save_steps,
+        args.early_stopping_patience => file.train.early_stopping_patience,
+    );
+    file.tokenizer = args.model.tokenizer.clone().or(file.tokenizer);
+    file.eval_data = args.eval_data.clone().or(file.eval_data);
+    file.out = args.out.clone().or(file.out);
+    file.limit = args.limit.or(file.limit);
+    file.train.head_learning_rate = args.head_learning_rate.or(file.train.head_learning_rate);
+    match args.trainable.as_deref() {
+        Some("full") => file.train.trainable = Trainable::Full,
+        Some("heads") => file.train.trainable = Trainable::Heads,
+        Some(_) if !matches!(file.train.trainable, Trainable::Lora(_)) => {
+            file.train.trainable = Trainable::Lora(LoraConfig::default());
+        }
+        _ => {}
+    }
+    if args.lora_r.is_some() || args.lora_alpha.is_some() {
+        let Trainable::Lora(lora) = &mut file.train.trainable else {
+            return Err(exit::with_code(exit::USAGE, "--lora-r and --lora-alpha go with --trainable lora"));
+        };
+        lora.r = args.lora_r.unwrap_or(lora.r);
+        lora.alpha = args.lora_alpha.unwrap_or(lora.alpha);
+    }
+    for option in &args.options {
+        let (name, value) = option.split_once('=').ok_or_else(|| {
+            exit::with_code(exit::USAGE, format!("--option takes NAME=VALUE, and got `{option}`"))
+        })?;
+        // A value that is not JSON is a word: `cer=logsigmoid` needs no quotes.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        match file.train.options.as_object_mut() {
+            Some(options) => options.insert(name.into(), value),
+            None => return Err(exit::with_code(exit::USAGE, "`train.options` must be a table")),
+        };
+    }
+    Ok(file)
+}
+
+fn wants_demonstrations(file: &RunFile) -> Result<bool> {
+    let objective = avascope::objective::build(&file.train.method, &file.train.options)
+        .map_err(avascope::train::TrainError::from)?;
+    Ok(objective.rows() == avascope::objective::RowKind::Demonstrations)
+}
+
+/// A method of demonstrations given pairs learns from the chosen answers.
+fn chosen_only(rows: Rows) -> Rows {
+    match rows {
+        Rows::Preferences(rows) => {
+            eprintln!("note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken");
+            Rows::Demonstrations(
+                rows.into_iter()
+                    .map(|row| avascope::data::DemonstrationRow {
+                        id: row.id,
+                        line: row.line,
+                        prompt: row.prompt,
+                        answer: row.chosen,
+                    })
+                    .collect(),
+            )
+        }
+        rows => rows,
+    }
+}

@@ -1,0 +1,135 @@
+//! Run folders: one writer at a time, and files that are complete or not there at all.
+
+use crate::exit;
+use anyhow::{Context as _, Result};
+use fs4::fs_std::FileExt as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A folder that this process writes to, and no other until it ends.
+pub struct RunFolder {
+    path: PathBuf,
+    // The lock lives as long as the open file.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Creates the folder where needed and locks it. A folder that another process writes to is an error.
+    pub fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("cannot create the folder {}", path.display()))?;
+        let lock_path = path.join(".lock");
+        let lock = File::create(&lock_path)
+            .with_context(|| format!("cannot write into {}", path.display()))?;
+        if !lock.try_lock_exclusive().unwrap_or(false) {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!("another run is writing into {}; wait for it, or choose another --out", path.display()),
+            ));
+        }
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file of the folder: complete or not at all.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        write_atomic(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// Checkpoints in the folder, oldest first. Unfinished files are not among them.
+    pub fn checkpoints(&self) -> Vec<PathBuf> {
+        checkpoints(&self.path)
+    }
+}
+
+/// Complete checkpoints of a run's folder, oldest first.
+pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Writes beside the target, flushes to the disk, and renames: a crash or a full disk leaves the old file whole.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let partial = folder.join(format!(".{name}.partial-{}", std::process::id()));
+    let written = (|| -> std::io::Result<()> {
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)?;
+        // The rename itself is durable once the folder is flushed; not every system lets a folder be opened.
+        if let Ok(folder) = File::open(folder) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    })();
+    if let Err(error) = written {
+        let _ = fs::remove_file(&partial);
+        return Err(error).with_context(|| {
+            format!(
+                "cannot write {} ({} bytes); the file that was there before is untouched. Free some space or choose another folder",
+                path.display(),
+                bytes.len()
+            )
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        write_atomic(&path, b"old").unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        // A target that is a folder cannot be replaced: the write fails, and nothing partial stays behind.
+        let blocked = folder.path().join("blocked");
+        fs::create_dir_all(blocked.join("inside")).unwrap();
+        assert!(write_atomic(&blocked, b"x").is_err());
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().contains("partial")), "{left:?}");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_names_the_file() {
+        // Linux's /dev/full answers every write with "no space left".
+        if !Path::new("/dev/full").exists() {
+            println!("SKIPPED: this system has no /dev/full");
+            return;
+        }
+        let mut file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(file.write_all(&[0; 4096]).is_err());
+        let error = write_atomic(Path::new("/dev/full/inside"), b"x").unwrap_err();
+        assert!(format!("{error:#}").contains("/dev/full"));
+    }
+
+    #[test]
+    fn a_second_run_into_the_same_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunFolder::open(folder.path()).unwrap();
+        let second = RunFolder::open(folder.path());
+        assert!(second.err().unwrap().to_string().contains("another run"));
+        drop(first);
+        assert!(RunFolder::open(folder.path()).is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! Models named on the command line: the built-in one, a directory, a GGUF or a llama2.c file.
+
+use crate::args::ModelArgs;
+use crate::exit;
+use anyhow::{Context as _, Result};
+use avascope::device::OpenDevice;
+use avascope::train::{Files, LoadedModel, open_model};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The name of the built-in world's model and rows.
+pub const WORLD: &str = "world";
+
+/// Opens a model. `source` is `world`, a directory or a file.
+pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Result<LoadedModel> {
+    if source == WORLD {
+        return Ok(avascope::train::world_model(&device.device)?);
+    }
+    let path = Path::new(source);
+    let mut paths = Vec::new();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).with_context(|| format!("cannot read {source}"))? {
+            paths.push(entry?.path());
+        }
+        paths.retain(|path| path.is_file() && is_model_file(path));
+    } else if path.is_file() {
+        paths.push(path.to_path_buf());
+        if path.extension().is_some_and(|e| e == "bin") && tokenizer.is_none() {
+            paths.extend(tokenizer_beside(path));
+        }
+    } else {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "there is no model at `{source}`; use `world`, a Hugging Face directory, a .gguf file or a llama2.c .bin file (`avascope fetch smollm2` downloads one)"
+            ),
+        ));
+    }
+    let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for path in &paths {
+        contents.insert(file_name(path), read(path)?);
+    }
+    if let Some(path) = tokenizer {
+        let name = if path.extension().is_some_and(|e| e == "bin") { "tok.bin" } else { "tokenizer.json" };
+        contents.insert(name.into(), read(path)?);
+    }
+    let files: Files<'_> = contents.iter().map(|(name, bytes)| (name.clone(), bytes.as_slice())).collect();
+    let name = path.file_name().map_or_else(|| source.into(), |n| n.to_string_lossy().into_owned());
+    open_model(&name, &files, &device.device)
+        .map_err(|error| exit::with_code(exit::DATA, format!("{source}: {error}")))
+}
+
+/// Opens the model of a command's arguments.
+pub fn open_args(args: &ModelArgs, device: &OpenDevice) -> Result<LoadedModel> {
+    open(args.model.as_deref().unwrap_or(WORLD), args.tokenizer.as_deref(), device)
+}
+
+fn is_model_file(path: &Path) -> bool {
+    let name = file_name(path);
+    let named = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "adapter_config.json",
+        "model.safetensors.index.json",
+    ];
+    named.contains(&name.as_str())
+        || name.ends_with(".safetensors") && !name.starts_with("reward_head") && !name.starts_with("optimizer")
+        || name.ends_with(".gguf")
+        || name.ends_with(".bin") && !name.starts_with("pytorch_model")
+}
+
+fn tokenizer_beside(model: &Path) -> Option<PathBuf> {
+    let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = file_name(path).to_lowercase();
+            name.starts_with("tok") && name.ends_with(".bin")
+        })
+        .collect();
+    found.sort();
+    found.into_iter().next()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,271 @@
+//! The one place that picks a device.
+//!
+//! One binary, and one .wasm, hold the GPU and the CPU path together; which one computes is decided here, at run time,
+//! and always said: backend, adapter, precision, and the reason where the choice is not the first wish.
+
+use crate::train::DeviceInfo;
+use burn::tensor::{Device, DeviceKind};
+use burn::tensor::wgpu::{WgpuBackend, WgpuSetup};
+use serde::{Deserialize, Serialize};
+
+/// What a person may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// A real GPU where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// Any adapter that wgpu finds, software ones included.
+    Gpu,
+    /// Vulkan through wgpu.
+    Vulkan,
+    /// Metal through wgpu.
+    Metal,
+    /// Direct3D 12 through wgpu.
+    Dx12,
+    /// WebGPU, in the browser.
+    Webgpu,
+    /// CUDA (builds with the `cuda` feature).
+    Cuda,
+    /// ROCm (builds with the `rocm` feature).
+    Rocm,
+    /// Burn's Flex backend on the processor.
+    Cpu,
+}
+
+impl DeviceChoice {
+    /// Every choice, in the order of help texts.
+    pub const ALL: [(&'static str, Self); 9] = [
+        ("auto", Self::Auto),
+        ("gpu", Self::Gpu),
+        ("vulkan", Self::Vulkan),
+        ("metal", Self::Metal),
+        ("dx12", Self::Dx12),
+        ("webgpu", Self::Webgpu),
+        ("cuda", Self::Cuda),
+        ("rocm", Self::Rocm),
+        ("cpu", Self::Cpu),
+    ];
+
+    /// The choice's name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
+    }
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        Self::ALL
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| DeviceError::Unknown { asked: text.into() })
+    }
+}
+
+/// Why no device could be opened.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DeviceError {
+    /// The name is not one of the choices.
+    #[error("no device is called `{asked}`; use one of: auto, gpu, vulkan, metal, dx12, webgpu, cuda, rocm, cpu")]
+    Unknown {
+        /// What was asked for.
+        asked: String,
+    },
+    /// The build holds no such backend.
+    #[error("this build has no `{asked}`: {way_out}")]
+    NotBuilt {
+        /// What was asked for.
+        asked: &'static str,
+        /// What to do.
+        way_out: &'static str,
+    },
+    /// No adapter answered.
+    #[error("no adapter for `{asked}`: {reason}. Use `--device cpu`, or install a driver (`avascope doctor` says which)")]
+    NoAdapter {
+        /// What was asked for.
+        asked: &'static str,
+        /// The driver's answer.
+        reason: String,
+    },
+}
+
+/// An open device with its description.
+#[derive(Clone, Debug)]
+pub struct OpenDevice {
+    /// Carries tensors; without autodiff.
+    pub device: Device,
+    /// What it is.
+    pub info: DeviceInfo,
+}
+
+/// Opens a device. The CPU always opens; a GPU that is asked for by name and missing is an error, never a silent
+/// fall-back. `auto` takes a hardware GPU, and in the page any adapter that is granted.
+pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
+    let asked = choice.name();
+    match choice {
+        DeviceChoice::Cpu => Ok(cpu(asked, None)),
+        DeviceChoice::Auto => Ok(match wgpu(asked, WgpuBackend::Auto).await {
+            Ok(opened) if !opened.software || cfg!(target_family = "wasm") => opened.open,
+            Ok(opened) => cpu(
+                asked,
+                Some(format!(
+                    "the only adapter, {}, is software: the processor itself is faster",
+                    opened.open.info.adapter
+                )),
+            ),
+            Err(error) => cpu(asked, Some(error.to_string())),
+        }),
+        DeviceChoice::Gpu | DeviceChoice::Webgpu => {
+            if choice == DeviceChoice::Webgpu && !cfg!(target_family = "wasm") {
+                return Err(DeviceError::NotBuilt {
+                    asked,
+                    way_out: "WebGPU is the page's; natively use gpu, vulkan, metal or dx12",
+                });
+            }
+            Ok(wgpu(asked, WgpuBackend::Auto).await?.open)
+        }
+        DeviceChoice::Vulkan => Ok(wgpu(asked, WgpuBackend::Vulkan).await?.open),
+        DeviceChoice::Metal => Ok(wgpu(asked, WgpuBackend::Metal).await?.open),
+        DeviceChoice::Dx12 => Ok(wgpu(asked, WgpuBackend::Dx12).await?.open),
+        DeviceChoice::Cuda => cuda(asked),
+        DeviceChoice::Rocm => rocm(asked),
+    }
+}
+
+struct Adapter {
+    open: OpenDevice,
+    software: bool,
+}
+
+fn cpu(asked: &str, note: Option<String>) -> OpenDevice {
+    OpenDevice {
+        device: Device::flex(),
+        info: DeviceInfo {
+            asked: asked.into(),
+            backend: "cpu".into(),
+            adapter: "Burn Flex".into(),
+            precision: "f32".into(),
+            note,
+        },
+    }
+}
+
+async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceError> {
+    let no_adapter = |reason: String| DeviceError::NoAdapter { asked, reason };
+    let open = |kind: DeviceKind| {
+        let options = Device::wgpu_options().device_kind(kind);
+        let options = match api {
+            WgpuBackend::Auto => options,
+            api => options.graphics_api(api),
+        };
+        options.init_with_setup_async()
+    };
+    let (device, setup) = match open(DeviceKind::DefaultDevice).await {
+        Ok(opened) => opened,
+        // wgpu's default passes software adapters by; they are found under their own kind.
+        Err(_) if !cfg!(target_family = "wasm") => {
+            open(DeviceKind::Cpu).await.map_err(|error| no_adapter(error.to_string()))?
+        }
+        Err(error) => return Err(no_adapter(error.to_string())),
+    };
+    Ok(describe(asked, device, &setup))
+}
+
+fn describe(asked: &str, device: Device, setup: &WgpuSetup) -> Adapter {
+    let adapter = setup.adapter.get_info();
+    let name = if adapter.name.is_empty() { adapter.description_or_kind() } else { adapter.name.clone() };
+    Adapter {
+        software: adapter.is_software(),
+        open: OpenDevice {
+            device,
+            info: DeviceInfo {
+                asked: asked.into(),
+                backend: format!("{:?}", setup.backend).to_lowercase().replace("browserwebgpu", "webgpu"),
+                adapter: name,
+                precision: "f32".into(),
+                note: None,
+            },
+        },
+    }
+}
+
+/// What this module reads from wgpu's adapter description.
+trait AdapterWords {
+    fn is_software(&self) -> bool;
+    fn description_or_kind(&self) -> String;
+}
+
+impl AdapterWords for burn::tensor::wgpu::wgpu::AdapterInfo {
+    fn is_software(&self) -> bool {
+        self.device_type == burn::tensor::wgpu::wgpu::DeviceType::Cpu
+    }
+
+    fn description_or_kind(&self) -> String {
+        if self.driver_info.is_empty() {
+            format!("{:?} adapter", self.device_type)
+        } else {
+            self.driver_info.clone()
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(asked: &str) -> Result<OpenDevice, DeviceError> {
+    Ok(native_gpu(asked, "cuda", Device::cuda(0usize)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
+    Err(DeviceError::NotBuilt { asked, way_out: "build with `cargo build --release --features cuda`" })
+}
+
+#[cfg(feature = "rocm")]
+fn rocm(asked: &str) -> Result<OpenDevice, DeviceError> {
+    Ok(native_gpu(asked, "rocm", Device::rocm(0usize)))
+}
+
+#[cfg(not(feature = "rocm"))]
+fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
+    Err(DeviceError::NotBuilt { asked, way_out: "build with `cargo build --release --features rocm`" })
+}
+
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn native_gpu(asked: &str, backend: &str, device: Device) -> OpenDevice {
+    let adapter = format!("{device:?}");
+    OpenDevice {
+        device,
+        info: DeviceInfo {
+            asked: asked.into(),
+            backend: backend.into(),
+            adapter,
+            precision: "f32".into(),
+            note: None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_is_read_back_from_its_name() {
+        for (name, choice) in DeviceChoice::ALL {
+            assert_eq!(name.parse(), Ok(choice));
+            assert_eq!(choice.name(), name);
+        }
+        let error = "gpuu".parse::<DeviceChoice>().unwrap_err();
+        assert!(error.to_string().contains("gpuu") && error.to_string().contains("vulkan"));
+    }
+
+    #[test]
+    fn the_cpu_opens_and_says_so() {
+        let open = pollster::block_on(open(DeviceChoice::Cpu)).unwrap();
+        assert_eq!(open.info.backend, "cpu");
+        assert_eq!(open.info.precision, "f32");
+    }
+}

@@ -1,0 +1,278 @@
+//! Rows made ready for training: tokenised once, checked once, drawn in an order that a seed fixes.
+
+use super::TrainError;
+use crate::data::{Answer, Rows};
+use crate::reward::{Layout, Side};
+use crate::text::{EncodeOptions, EncodedAnswer, TextTokenizer, encode_answer};
+use crate::world::Rng;
+
+/// One answer of a row: its tokens, and what is known about them.
+#[derive(Clone, Debug)]
+pub struct EncodedSide {
+    /// Ids, answer mask and offsets.
+    pub encoded: EncodedAnswer,
+    /// Per token of `encoded`: the known (mean, std) of its reward.
+    pub truth: Option<Vec<Option<(f32, f32)>>>,
+    /// Per token of `encoded`: whether a labelled span covers it.
+    pub labelled: Option<Vec<bool>>,
+}
+
+/// A row: a pair has two sides, chosen first; a demonstration one.
+#[derive(Clone, Debug)]
+pub struct EncodedRow {
+    /// The row's id.
+    pub id: String,
+    /// Line in its file.
+    pub line: usize,
+    /// The prompt, for people.
+    pub prompt: String,
+    /// Chosen and rejected, or the one answer.
+    pub sides: Vec<EncodedSide>,
+    /// The annotators' margin, where the row has one.
+    pub margin: Option<f32>,
+}
+
+impl EncodedRow {
+    /// The longest side's tokens.
+    pub fn tokens(&self) -> usize {
+        self.sides.iter().map(|side| side.encoded.ids.len()).max().unwrap_or(0)
+    }
+
+    /// Which side `index` is.
+    pub fn side(&self, index: usize) -> Side {
+        match (self.sides.len(), index) {
+            (2, 0) => Side::Chosen,
+            (2, _) => Side::Rejected,
+            _ => Side::Answer,
+        }
+    }
+
+    /// Whether any side was cut to fit the context.
+    pub fn truncated(&self) -> bool {
+        self.sides.iter().any(|side| side.encoded.truncated)
+    }
+}
+
+/// Tokenises every row. An unusable row is an error that names its line; nothing is dropped in silence.
+pub fn encode_rows(
+    rows: &Rows,
+    tokenizer: &TextTokenizer,
+    options: &EncodeOptions,
+) -> Result<Vec<EncodedRow>, TrainError> {
+    let content = |content: &crate::data::Content| match content {
+        crate::data::Content::Text(text) => text.clone(),
+        crate::data::Content::Messages(turns) => {
+            turns.iter().map(|turn| turn.content.as_str()).collect::<Vec<_>>().join("\n")
+        }
+    };
+    let side = |prompt, answer: &Answer, id: &str, line: usize| {
+        encode_side(prompt, answer, tokenizer, options).map_err(|reason| TrainError::Row {
+            id: id.into(),
+            line,
+            reason,
+        })
+    };
+    match rows {
+        Rows::Preferences(rows) => rows
+            .iter()
+            .map(|row| {
+                Ok(EncodedRow {
+                    id: row.id.clone(),
+                    line: row.line,
+                    prompt: content(&row.prompt),
+                    sides: vec![
+                        side(&row.prompt, &row.chosen, &row.id, row.line)?,
+                        side(&row.prompt, &row.rejected, &row.id, row.line)?,
+                    ],
+                    margin: row.margin,
+                })
+            })
+            .collect(),
+        Rows::Demonstrations(rows) => rows
+            .iter()
+            .map(|row| {
+                Ok(EncodedRow {
+                    id: row.id.clone(),
+                    line: row.line,
+                    prompt: content(&row.prompt),
+                    sides: vec![side(&row.prompt, &row.answer, &row.id, row.line)?],
+                    margin: None,
+                })
+            })
+            .collect(),
+    }
+}
+
+fn encode_side(
+    prompt: &crate::data::Content,
+    answer: &Answer,
+    tokenizer: &TextTokenizer,
+    options: &EncodeOptions,
+) -> Result<EncodedSide, String> {
+    let encoded =
+        encode_answer(tokenizer, prompt, &answer.content, options).map_err(|e| e.to_string())?;
+    let characters: Vec<char> = encoded.answer_text.chars().collect();
+    let covered = |offset: &Option<(usize, usize)>| offset.filter(|(start, end)| start < end);
+
+    let truth = match &answer.true_rewards {
+        None => None,
+        Some(rewards) => {
+            let tokens: Vec<usize> = (0..encoded.ids.len())
+                .filter(|i| covered(&encoded.offsets[*i]).is_some())
+                .collect();
+            if tokens.len() != rewards.len() && !encoded.truncated {
+                return Err(format!(
+                    "{} known rewards stand beside an answer of {} tokens; give one reward a token",
+                    rewards.len(),
+                    tokens.len()
+                ));
+            }
+            let mut truth = vec![None; encoded.ids.len()];
+            for (k, i) in tokens.into_iter().enumerate() {
+                let std = answer.true_reward_std.as_ref().and_then(|stds| stds.get(k).copied());
+                truth[i] = rewards.get(k).map(|mean| (*mean, std.unwrap_or(f32::NAN)));
+            }
+            Some(truth)
+        }
+    };
+    let labelled = answer.spans.as_ref().map(|spans| {
+        encoded
+            .offsets
+            .iter()
+            .map(|offset| {
+                covered(offset).is_some_and(|(start, end)| {
+                    spans.iter().any(|span| {
+                        let shared = start.max(span.start)..end.min(span.end);
+                        shared.start < shared.end
+                            && characters
+                                .get(shared)
+                                .is_some_and(|part| part.iter().any(|c| !c.is_whitespace()))
+                    })
+                })
+            })
+            .collect()
+    });
+    Ok(EncodedSide { encoded, truth, labelled })
+}
+
+/// Lays rows out as B padded sequences; pairs as all chosen, then all rejected.
+pub fn layout(rows: &[&EncodedRow], pad: u32) -> Layout {
+    let sides = rows.iter().map(|row| row.sides.len()).max().unwrap_or(1);
+    let sequences: Vec<&EncodedAnswer> = (0..sides)
+        .flat_map(|side| rows.iter().filter_map(move |row| row.sides.get(side)))
+        .map(|side| &side.encoded)
+        .collect();
+    let tokens = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0).max(2);
+    let mut layout = Layout {
+        rows: sequences.len(),
+        tokens,
+        ids: vec![pad; sequences.len() * tokens],
+        segments: vec![0; sequences.len() * tokens],
+        response: vec![false; sequences.len() * tokens],
+        pairs: (sides == 2).then_some(rows.len()),
+    };
+    for (b, sequence) in sequences.iter().enumerate() {
+        let at = b * tokens;
+        let end = at + sequence.ids.len();
+        layout.ids[at..end].copy_from_slice(&sequence.ids);
+        layout.segments[at..end].fill(1);
+        layout.response[at..end].copy_from_slice(&sequence.resp);
+    }
+    layout
+}
+
+/// The order in which rows are drawn: epochs of shuffled batches. Its state is part of a checkpoint, so that a resumed
+/// run draws what an unbroken one would have drawn.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Sampler {
+    rng: Rng,
+    /// Batches of the current epoch, each a list of row numbers.
+    batches: Vec<Vec<usize>>,
+    next: usize,
+    /// Epochs begun.
+    epoch: usize,
+    batch_size: usize,
+    group_by_length: bool,
+}
+
+/// Rows of like length are gathered from windows of this many batches: enough to save most padding, and few enough
+/// that the order stays close to random.
+const WINDOW: usize = 16;
+
+impl Sampler {
+    /// A sampler at the start of its first epoch.
+    pub fn new(seed: u64, batch_size: usize, group_by_length: bool) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            batches: Vec::new(),
+            next: 0,
+            epoch: 0,
+            batch_size: batch_size.max(1),
+            group_by_length,
+        }
+    }
+
+    /// Epochs begun so far, as a real number of passes over the rows.
+    pub fn epochs(&self) -> f64 {
+        if self.epoch == 0 {
+            return 0.0;
+        }
+        (self.epoch - 1) as f64 + self.next as f64 / self.batches.len().max(1) as f64
+    }
+
+    /// The next batch's row numbers. `lengths` are the rows' lengths in tokens.
+    pub fn next_batch(&mut self, lengths: &[usize]) -> Vec<usize> {
+        if self.next >= self.batches.len() {
+            self.begin_epoch(lengths);
+        }
+        let batch = self.batches.get(self.next).cloned().unwrap_or_default();
+        self.next += 1;
+        batch
+    }
+
+    fn begin_epoch(&mut self, lengths: &[usize]) {
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        self.rng.shuffle(&mut order);
+        if self.group_by_length {
+            for window in order.chunks_mut(WINDOW * self.batch_size) {
+                window.sort_by_key(|row| lengths[*row]);
+            }
+        }
+        let mut batches: Vec<Vec<usize>> =
+            order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
+        self.rng.shuffle(&mut batches);
+        self.batches = batches;
+        self.next = 0;
+        self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_draws_every_row_once() {
+        let lengths: Vec<usize> = (0..103).map(|i| i % 17).collect();
+        let mut sampler = Sampler::new(3, 8, true);
+        for _ in 0..2 {
+            let mut seen: Vec<usize> = (0..13).flat_map(|_| sampler.next_batch(&lengths)).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..103).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_sampler_read_back_from_json_goes_on_as_if_never_stopped() {
+        let lengths: Vec<usize> = (0..50).collect();
+        let mut sampler = Sampler::new(9, 4, true);
+        for _ in 0..7 {
+            sampler.next_batch(&lengths);
+        }
+        let mut resumed: Sampler =
+            serde_json::from_str(&serde_json::to_string(&sampler).unwrap()).unwrap();
+        for _ in 0..30 {
+            assert_eq!(sampler.next_batch(&lengths), resumed.next_batch(&lengths));
+        }
+    }
+}

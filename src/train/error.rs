@@ -1,0 +1,57 @@
+//! What can go wrong in a run, with the place and the way out.
+
+use crate::objective::ObjectiveError;
+
+/// Why a run cannot begin, go on or be resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting is out of range.
+    #[error("`{setting}` is {value}: {way_out}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What to do.
+        way_out: &'static str,
+    },
+    /// The method or one of its switches is unknown or out of range.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    /// A row cannot be used.
+    #[error("line {line} (row {id}): {reason}")]
+    Row {
+        /// The row's id.
+        id: String,
+        /// Its line.
+        line: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The rows do not fit the method.
+    #[error("{0}")]
+    Rows(String),
+    /// The vocabulary and the tokenizer disagree.
+    #[error("{0}")]
+    Vocabulary(String),
+    /// A number left the range of f32. Nothing was saved after it.
+    #[error(
+        "{term} became {value} at step {step}{row}. The last good checkpoint is untouched; resume from it with a lower learning rate, a larger `max_grad_norm` cut, or a smaller `lambda`"
+    )]
+    NonFinite {
+        /// The first term that is not finite.
+        term: String,
+        /// NaN or an infinity.
+        value: f64,
+        /// The step, counted from 1.
+        step: usize,
+        /// The row, where one can be named.
+        row: String,
+    },
+    /// A checkpoint cannot be used.
+    #[error("the checkpoint cannot be used: {0}")]
+    Checkpoint(String),
+    /// The device failed.
+    #[error("the device failed: {0}. Nothing was saved after the last checkpoint; resume from it")]
+    Device(String),
+}

@@ -1,0 +1,119 @@
+//! A model with its tokenizer from the bytes of its files, for page and command alike.
+
+use super::TrainError;
+use super::run::LoadedModel;
+use crate::model::{self, Decoder, ModelError, gguf, huggingface, llama2c};
+use crate::text::TextTokenizer;
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+
+/// Files by name (without folders), as opened from a directory, a file picker or a drop.
+pub type Files<'a> = BTreeMap<String, &'a [u8]>;
+
+/// Why files are not a model.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing that looks like a model.
+    #[error(
+        "no model among {found:?}: give one .gguf file, a llama2.c .bin file with its tokenizer .bin, or a directory's config.json, model.safetensors (or its shards and index) and tokenizer.json"
+    )]
+    NoModel {
+        /// The files that were given.
+        found: Vec<String>,
+    },
+    /// A file is missing.
+    #[error("`{missing}` is missing beside {found:?}")]
+    Missing {
+        /// The file.
+        missing: &'static str,
+        /// The files that were given.
+        found: Vec<String>,
+    },
+    /// The model's own files are wrong.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer's files are wrong.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
+    /// Vocabulary and tokenizer disagree.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+/// Opens whatever `files` hold: one GGUF, a llama2.c pair, or a Hugging Face directory.
+pub fn open_model(name: &str, files: &Files<'_>, device: &Device) -> Result<LoadedModel, OpenError> {
+    let found = || files.keys().cloned().collect::<Vec<_>>();
+    let file = |wanted: &'static str| {
+        files.get(wanted).copied().ok_or_else(|| OpenError::Missing { missing: wanted, found: found() })
+    };
+    let (decoder, tokenizer) = if let Some(bytes) = by_ending(files, ".gguf") {
+        let opened = gguf::load(bytes, device)?;
+        let tokenizer = match files.get("tokenizer.json") {
+            Some(json) => TextTokenizer::from_hf(json, files.get("tokenizer_config.json").copied(), None)?,
+            None => TextTokenizer::from_gguf(&gguf::metadata(bytes)?)?,
+        };
+        (opened, tokenizer)
+    } else if files.contains_key("config.json") {
+        let decoder = open_hugging_face(files, device)?;
+        let template = files
+            .get("chat_template.jinja")
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let tokenizer = TextTokenizer::from_hf(
+            file("tokenizer.json")?,
+            files.get("tokenizer_config.json").copied(),
+            template.as_deref(),
+        )?;
+        (decoder, tokenizer)
+    } else if let Some((weights, tokens)) = llama2c_pair(files) {
+        let decoder = llama2c::load(weights, device)?;
+        let tokenizer = TextTokenizer::from_llama2c(tokens, decoder.config.vocab_size)?;
+        (decoder, tokenizer)
+    } else {
+        return Err(OpenError::NoModel { found: found() });
+    };
+    if tokenizer.vocab_size() > decoder.config.vocab_size {
+        return Err(TrainError::Vocabulary(format!(
+            "the tokenizer of `{name}` has {} entries and the model's embedding {}: they belong to different models",
+            tokenizer.vocab_size(),
+            decoder.config.vocab_size
+        ))
+        .into());
+    }
+    Ok(LoadedModel { name: name.into(), decoder, tokenizer })
+}
+
+fn open_hugging_face(files: &Files<'_>, device: &Device) -> Result<Decoder, OpenError> {
+    let found = || files.keys().cloned().collect::<Vec<_>>();
+    let config = files
+        .get("config.json")
+        .copied()
+        .ok_or_else(|| OpenError::Missing { missing: "config.json", found: found() })?;
+    let mut decoder = match (files.get("model.safetensors"), files.get("model.safetensors.index.json")) {
+        (Some(weights), _) => huggingface::load(config, weights, device)?,
+        (None, Some(index)) => huggingface::load_sharded(config, index, files, device)?,
+        (None, None) => {
+            return Err(OpenError::Missing { missing: "model.safetensors", found: found() });
+        }
+    };
+    if let (Some(config), Some(weights)) =
+        (files.get("adapter_config.json"), files.get("adapter_model.safetensors"))
+    {
+        decoder.lora = Some(model::Lora::load(&decoder.config, config, weights, device)?);
+    }
+    Ok(decoder)
+}
+
+fn by_ending<'a>(files: &Files<'a>, ending: &str) -> Option<&'a [u8]> {
+    files.iter().find(|(name, _)| name.to_lowercase().ends_with(ending)).map(|(_, bytes)| *bytes)
+}
+
+/// A llama2.c model and its tokenizer: of two .bin files the one called `tok...` is the tokenizer.
+fn llama2c_pair<'a>(files: &Files<'a>) -> Option<(&'a [u8], &'a [u8])> {
+    let of = |tokenizer: bool| {
+        files
+            .iter()
+            .find(|(name, _)| name.ends_with(".bin") && name.to_lowercase().starts_with("tok") == tokenizer)
+            .map(|(_, bytes)| *bytes)
+    };
+    Some((of(false)?, of(true)?))
+}

@@ -1,0 +1,507 @@
+//! A run: model, head, rows, objective, optimiser, and the step that page and command share.
+//!
+//! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
+//! resumed. One optimiser step reads back from the device once, at its end.
+
+use super::dataset::{EncodedRow, Sampler, encode_rows, layout};
+use super::forward::{TrunkCache, steps_of};
+use super::optimizer::{NamedGradients, Optimizer, collect_gradients, global_norm};
+use super::schedule::factor;
+use super::scorer::pad_of;
+use super::{Event, FinishReason, LoraConfig, Metrics, RunInfo, TrainConfig, TrainError, Trainable};
+use crate::data::Rows;
+use crate::device::OpenDevice;
+use crate::model::{Decoder, Lora};
+use crate::objective::{Objective, Progress, RowKind};
+use crate::reward::{Layout, Normaliser, RewardHead, Steps};
+use crate::text::{EncodeOptions, TextTokenizer};
+use burn::tensor::{Device, Tensor, Transaction};
+
+/// A model with its tokenizer, as it came from outside.
+#[derive(Clone)]
+pub struct LoadedModel {
+    /// The name shown and recorded.
+    pub name: String,
+    /// The trunk and LM head.
+    pub decoder: Decoder,
+    /// Text in, ids out.
+    pub tokenizer: TextTokenizer,
+}
+
+/// Training in progress.
+pub struct Run {
+    pub(super) config: TrainConfig,
+    pub(super) info: RunInfo,
+    pub(super) objective: Box<dyn Objective>,
+    pub(super) device: OpenDevice,
+    pub(super) model: LoadedModel,
+    pub(super) head: RewardHead,
+    pub(super) optimizer: Optimizer,
+    pub(super) train_rows: Vec<EncodedRow>,
+    pub(super) held_out: Vec<EncodedRow>,
+    pub(super) lengths: Vec<usize>,
+    pub(super) sampler: Sampler,
+    pub(super) cache: TrunkCache,
+    pub(super) step: usize,
+    pub(super) finished: Option<FinishReason>,
+    /// Best held-out figure so far, and evaluations since.
+    pub(super) best: Option<f64>,
+    pub(super) stale: usize,
+}
+
+impl Run {
+    /// Makes a run ready: checks settings, tokenises, splits, initialises heads and adapters from the seed.
+    pub fn new(
+        config: TrainConfig,
+        mut model: LoadedModel,
+        train: Rows,
+        held_out: Rows,
+        device: OpenDevice,
+    ) -> Result<Self, TrainError> {
+        check_settings(&config)?;
+        let objective = crate::objective::build(&config.method, &config.options)?;
+        check_rows(&train, objective.rows(), &config.method)?;
+        if objective.needs_reference() && matches!(config.trainable, Trainable::Heads) {
+            return Err(TrainError::Rows(format!(
+                "`{}` moves the policy away from a reference, and `trainable.mode = heads` keeps the policy still; train `full` or `lora`",
+                config.method
+            )));
+        }
+        let vocabulary = model.decoder.config.vocab_size;
+        if model.tokenizer.vocab_size() > vocabulary {
+            return Err(TrainError::Vocabulary(format!(
+                "the tokenizer has {} entries and the model's embedding {vocabulary}: they belong to different models",
+                model.tokenizer.vocab_size()
+            )));
+        }
+
+        let options = EncodeOptions {
+            max_length: config.max_length.min(model.decoder.config.max_position),
+            truncation: config.truncation,
+            append_eos: true,
+        };
+        let fingerprint = crate::data::fingerprint(&train);
+        let train_rows = encode_rows(&train, &model.tokenizer, &options)?;
+        let held_out = encode_rows(&held_out, &model.tokenizer, &options)?;
+        let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
+
+        let autodiff = device.device.clone().autodiff();
+        model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
+        let mut head = RewardHead::at_prior(
+            model.decoder.config.hidden_size,
+            objective.steps_config().raw_spread_at_prior(),
+            &autodiff,
+        );
+        head.weights = head.weights.trainable(&autodiff, |_| true);
+
+        let truncated_rows =
+            train_rows.iter().chain(&held_out).filter(|row| row.truncated()).count();
+        let mut warnings = objective.warnings();
+        if truncated_rows > 0 {
+            warnings.push(format!(
+                "{truncated_rows} rows are longer than {} tokens and were cut ({:?})",
+                options.max_length, config.truncation
+            ));
+        }
+        if held_out.is_empty() {
+            warnings.push("no row is held out: nothing will be evaluated on unseen rows".into());
+        }
+        let lora_parameters =
+            model.decoder.lora.as_ref().map_or(0, |lora| lora.weights.parameters());
+        let trunk_parameters = model.decoder.weights.parameters();
+        let info = RunInfo {
+            method: config.method.clone(),
+            model: model.name.clone(),
+            device: device.info.clone(),
+            parameters: trunk_parameters + lora_parameters + head.weights.parameters(),
+            trainable_parameters: head.weights.parameters()
+                + match config.trainable {
+                    Trainable::Full => trunk_parameters,
+                    Trainable::Lora(_) => lora_parameters,
+                    Trainable::Heads => 0,
+                },
+            train_rows: train_rows.len(),
+            held_out_rows: held_out.len(),
+            total_steps: config.steps,
+            truncated_rows,
+            seed: config.seed,
+            data_fingerprint: fingerprint,
+            warnings,
+        };
+        Ok(Self {
+            optimizer: Optimizer::new(config.weight_decay),
+            sampler: Sampler::new(config.seed ^ SAMPLER_SALT, config.batch_size, config.group_by_length),
+            cache: TrunkCache::new(matches!(config.trainable, Trainable::Heads)),
+            config,
+            info,
+            objective,
+            device,
+            model,
+            head,
+            train_rows,
+            held_out,
+            lengths,
+            step: 0,
+            finished: None,
+            best: None,
+            stale: 0,
+        })
+    }
+
+    /// What the run is.
+    pub fn info(&self) -> &RunInfo {
+        &self.info
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Steps taken.
+    pub fn steps_taken(&self) -> usize {
+        self.step
+    }
+
+    /// Why the run ended, once it has.
+    pub fn finished(&self) -> Option<FinishReason> {
+        self.finished
+    }
+
+    /// The rows that do not train.
+    pub fn held_out(&self) -> &[EncodedRow] {
+        &self.held_out
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &LoadedModel {
+        &self.model
+    }
+
+    /// The reward head as it is now.
+    pub fn head(&self) -> &RewardHead {
+        &self.head
+    }
+
+    /// The first event of a run.
+    pub fn started(&self) -> Event {
+        Event::Started { step: self.step, run: self.info.clone() }
+    }
+
+    /// Takes one optimiser step and, where the configuration says so, evaluates. Returns what happened.
+    pub async fn advance(&mut self) -> Result<Vec<Event>, TrainError> {
+        if self.finished.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut events = Vec::new();
+        let metrics = self.optimizer_step().await?;
+        events.push(Event::Step { step: self.step, total_steps: self.config.steps, metrics });
+        let last = self.step >= self.config.steps;
+        let due = self.config.eval_steps > 0 && self.step.is_multiple_of(self.config.eval_steps);
+        if (due || last) && !self.held_out.is_empty() {
+            let metrics = self.evaluate().await?;
+            let stop = self.judge(&metrics);
+            events.push(Event::Evaluation { step: self.step, metrics });
+            if stop && !last {
+                self.finished = Some(FinishReason::EarlyStop);
+            }
+        }
+        if last {
+            self.finished = Some(FinishReason::Completed);
+        }
+        if let Some(reason) = self.finished {
+            events.push(Event::Finished { step: self.step, reason });
+        }
+        Ok(events)
+    }
+
+    async fn optimizer_step(&mut self) -> Result<Metrics, TrainError> {
+        let pad = pad_of(&self.model.tokenizer);
+        let batches: Vec<Vec<usize>> = (0..self.config.gradient_accumulation_steps)
+            .map(|_| self.sampler.next_batch(&self.lengths))
+            .collect();
+        let layouts: Vec<Layout> = batches
+            .iter()
+            .map(|batch| {
+                let rows: Vec<&EncodedRow> = batch.iter().map(|row| &self.train_rows[*row]).collect();
+                layout(&rows, pad)
+            })
+            .collect();
+        let normaliser = count(&layouts);
+        let progress = Progress { step: self.step, total: self.config.steps };
+
+        let mut gradients = NamedGradients::new();
+        let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
+        let mut kept: Vec<Steps> = Vec::new();
+        for (batch, layout) in batches.iter().zip(&layouts) {
+            let steps = steps_of(
+                &self.model.decoder,
+                &self.head,
+                self.objective.as_ref(),
+                layout,
+                normaliser,
+                &self.device.device.clone().autodiff(),
+                self.cache.lookup(batch, &self.train_rows),
+            )
+            .await?;
+            let evaluation = self.objective.evaluate(&steps, progress);
+            let mut backward = evaluation.loss.backward();
+            collect_gradients("", &self.model.decoder.weights, &mut backward, &mut gradients);
+            if let Some(lora) = &self.model.decoder.lora {
+                collect_gradients("lora.", &lora.weights, &mut backward, &mut gradients);
+            }
+            collect_gradients("", &self.head.weights, &mut backward, &mut gradients);
+
+            let mut names = vec!["loss"];
+            let mut values = vec![evaluation.loss.inner()];
+            for (name, value) in evaluation.terms {
+                names.push(name);
+                values.push(value.inner());
+            }
+            readings.push((names, Tensor::cat(values, 0)));
+            kept.push(steps.detached());
+        }
+
+        let norm = global_norm(&gradients, &self.device.device);
+        let scale = (self.config.max_grad_norm > 0.0).then(|| {
+            (norm.clone() + 1e-6)
+                .recip()
+                .mul_scalar(self.config.max_grad_norm)
+                .clamp_max(1.0)
+        });
+        let rate = factor(
+            self.config.lr_scheduler_type,
+            self.config.warmup_ratio,
+            self.step,
+            self.config.steps,
+        );
+        let trunk_rate = self.config.learning_rate * rate;
+        let head_rate = self.config.head_learning_rate.unwrap_or(self.config.learning_rate) * rate;
+        let scale = scale.as_ref();
+        let optimizer = &mut self.optimizer;
+        optimizer.step("", &mut self.model.decoder.weights, &mut gradients, trunk_rate, scale);
+        if let Some(lora) = &mut self.model.decoder.lora {
+            optimizer.step("lora.", &mut lora.weights, &mut gradients, trunk_rate, scale);
+        }
+        optimizer.step("", &mut self.head.weights, &mut gradients, head_rate, scale);
+
+        let mut transaction = Transaction::default().register(norm);
+        let mut names = Vec::new();
+        for (term_names, values) in readings {
+            names.push(term_names);
+            transaction = transaction.register(values);
+        }
+        let data = transaction
+            .execute_async()
+            .await
+            .map_err(|error| TrainError::Device(format!("{error:?}")))?;
+        let mut values = data.into_iter().map(|data| data.convert::<f32>().into_vec::<f32>().unwrap_or_default());
+        let norm = values.next().and_then(|v| v.first().copied()).unwrap_or(f32::NAN);
+
+        let mut metrics = Metrics::new();
+        for (names, values) in names.iter().zip(values) {
+            for (name, value) in names.iter().zip(values) {
+                *metrics.entry((*name).to_string()).or_insert(0.0) += f64::from(value);
+            }
+        }
+        let micro_batches = batches.len() as f64;
+        for (name, value) in metrics.iter_mut() {
+            if crate::objective::is_mean(name) {
+                *value /= micro_batches;
+            }
+        }
+        let broken = std::iter::once(("loss", metrics.get("loss").copied().unwrap_or(f64::NAN)))
+            .chain(metrics.iter().map(|(name, value)| (name.as_str(), *value)))
+            .chain(std::iter::once(("grad_norm", f64::from(norm))))
+            .find(|(_, value)| !value.is_finite());
+        if let Some((term, value)) = broken {
+            let row = self.name_broken_row(&batches, kept).await;
+            return Err(TrainError::NonFinite {
+                term: term.into(),
+                value,
+                step: self.step + 1,
+                row,
+            });
+        }
+        self.step += 1;
+        metrics.insert("grad_norm".into(), f64::from(norm));
+        metrics.insert("learning_rate".into(), trunk_rate);
+        metrics.insert("epoch".into(), self.sampler.epochs());
+        metrics.insert(
+            "num_tokens".into(),
+            layouts.iter().map(|l| l.segments.iter().filter(|s| **s > 0).count()).sum::<usize>() as f64,
+        );
+        Ok(metrics)
+    }
+
+    /// Looks for the first row whose own numbers are not finite.
+    async fn name_broken_row(&self, batches: &[Vec<usize>], kept: Vec<Steps>) -> String {
+        for (batch, steps) in batches.iter().zip(kept) {
+            let mask = steps.mask.clone();
+            for (what, tensor) in [
+                ("log-probability", steps.q),
+                ("log-likelihood", steps.log_likelihood),
+                ("reward mean", steps.mean),
+                ("reward log-std", steps.log_std),
+            ] {
+                let [_, columns] = tensor.dims();
+                let tensor = tensor.clone().mask_fill(mask.clone().equal_scalar(0.0), 0.0);
+                let Ok(data) = tensor.into_data_async().await else { continue };
+                let Ok(values) = data.convert::<f32>().into_vec::<f32>() else { continue };
+                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                    let sequence = at / columns.max(1);
+                    let row = &self.train_rows[batch[sequence % batch.len()]];
+                    return format!(
+                        ", first seen in the {what} of row {} (line {}), step {} of its answer",
+                        row.id,
+                        row.line,
+                        at % columns.max(1)
+                    );
+                }
+            }
+        }
+        ", in no single row: the weights themselves left the range".into()
+    }
+
+    /// Whether the held-out figure has been stale for too long.
+    fn judge(&mut self, metrics: &Metrics) -> bool {
+        if self.config.early_stopping_patience == 0 {
+            return false;
+        }
+        let figure = metrics
+            .get("eval_accuracy")
+            .copied()
+            .or_else(|| metrics.get("eval_loss").map(|loss| -loss));
+        let Some(figure) = figure else { return false };
+        if self.best.is_none_or(|best| figure > best) {
+            self.best = Some(figure);
+            self.stale = 0;
+        } else {
+            self.stale += 1;
+        }
+        self.stale >= self.config.early_stopping_patience
+    }
+}
+
+/// Keeps the row order apart from initial weights drawn from the same seed.
+const SAMPLER_SALT: u64 = 0x5157_6e13_7a2f_90c4;
+
+/// Counts over all micro-batches of an optimiser step.
+pub(super) fn count(layouts: &[Layout]) -> Normaliser {
+    Normaliser {
+        steps: layouts
+            .iter()
+            .map(|layout| layout.step_mask().iter().filter(|m| **m).count())
+            .sum::<usize>() as f64,
+        rows: layouts.iter().map(|layout| layout.rows).sum::<usize>() as f64,
+        pairs: layouts.iter().filter_map(|layout| layout.pairs).sum::<usize>() as f64,
+    }
+}
+
+fn prepare_trunk(
+    mut decoder: Decoder,
+    config: &TrainConfig,
+    device: &Device,
+) -> Result<Decoder, TrainError> {
+    match &config.trainable {
+        Trainable::Full => decoder.weights = decoder.weights.trainable(device, |_| true),
+        Trainable::Heads => {}
+        Trainable::Lora(lora) => {
+            if decoder.lora.is_none() {
+                decoder.lora = Some(fresh_adapter(&decoder, lora, config.seed, device)?);
+            }
+            if let Some(lora) = &mut decoder.lora {
+                lora.weights = lora.weights.clone().trainable(device, |_| true);
+            }
+        }
+    }
+    Ok(decoder)
+}
+
+/// An adapter that changes nothing yet.
+pub(super) fn fresh_adapter(
+    decoder: &Decoder,
+    lora: &LoraConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<Lora, TrainError> {
+    let config = crate::model::LoraConfig {
+        rank: lora.r,
+        alpha: lora.alpha,
+        rslora: false,
+        targets: lora.targets.clone(),
+        fan_in_fan_out: decoder.config.architecture == crate::model::Architecture::Gpt2,
+        base_model: None,
+    };
+    Lora::init(&decoder.config, config, seed, device)
+        .map_err(|error| TrainError::Rows(error.to_string()))
+}
+
+fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(), TrainError> {
+    let (count, fits) = match rows {
+        Rows::Preferences(rows) => (rows.len(), wanted == RowKind::Pairs),
+        Rows::Demonstrations(rows) => (rows.len(), wanted == RowKind::Demonstrations),
+    };
+    if !fits {
+        return Err(TrainError::Rows(match wanted {
+            RowKind::Pairs => format!(
+                "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
+            ),
+            RowKind::Demonstrations => format!(
+                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are pairs; use `ava_p`, or take the chosen answers"
+            ),
+        }));
+    }
+    if count == 0 {
+        return Err(TrainError::Rows("no row is left to train on; lower `held_out` or bring more rows".into()));
+    }
+    Ok(())
+}
+
+fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
+    let setting = |setting, value: String, way_out| Err(TrainError::Setting { setting, value, way_out });
+    if config.steps == 0 {
+        return setting("steps", "0".into(), "take at least one");
+    }
+    if config.batch_size == 0 || config.batch_size > 4096 {
+        return setting("batch_size", config.batch_size.to_string(), "use 1 to 4096 rows");
+    }
+    if config.gradient_accumulation_steps == 0 || config.gradient_accumulation_steps > 4096 {
+        return setting(
+            "gradient_accumulation_steps",
+            config.gradient_accumulation_steps.to_string(),
+            "use 1 to 4096",
+        );
+    }
+    for (name, value) in [
+        ("learning_rate", Some(config.learning_rate)),
+        ("head_learning_rate", config.head_learning_rate),
+    ] {
+        if value.is_some_and(|rate| !rate.is_finite() || rate < 0.0) {
+            return setting(name, format!("{value:?}"), "use a number of at least 0, such as 1e-4");
+        }
+    }
+    for (name, value) in [("weight_decay", config.weight_decay), ("max_grad_norm", config.max_grad_norm)] {
+        if !value.is_finite() || value < 0.0 {
+            return setting(name, value.to_string(), "use a number of at least 0");
+        }
+    }
+    for (name, value) in [("warmup_ratio", config.warmup_ratio), ("held_out", config.held_out)] {
+        if !(0.0..=1.0).contains(&value) {
+            return setting(name, value.to_string(), "use a share from 0 to 1");
+        }
+    }
+    if config.max_length < 2 {
+        return setting("max_length", config.max_length.to_string(), "use at least 2 tokens");
+    }
+    if let Trainable::Lora(lora) = &config.trainable
+        && (lora.r == 0 || lora.r > 1024 || !lora.alpha.is_finite() || lora.targets.is_empty())
+    {
+        return setting(
+            "trainable",
+            format!("{lora:?}"),
+            "use a rank from 1 to 1024, a finite alpha, and at least one target",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! Scoring rows: token-reward records, and the figures of an evaluation.
+
+use super::dataset::{EncodedRow, layout};
+use super::forward::steps_of;
+use super::run::{LoadedModel, Run, count};
+use super::{Metrics, TrainConfig, TrainError};
+use crate::device::OpenDevice;
+use crate::eval;
+use crate::objective::{Objective, Progress, RowKind, ScoreKind};
+use crate::reward::{
+    AnswerScore, Provenance, RewardHead, SCHEMA, TokenReward, TokenRewardRecord, Trust, Uncertainty,
+};
+use crate::text::TextTokenizer;
+
+/// What one evaluation pass reads back from a batch.
+pub struct Scored {
+    /// One record an answer; both sides of a pair follow each other.
+    pub records: Vec<TokenRewardRecord>,
+    /// The objective's loss and terms on these rows, weighted by rows.
+    pub terms: Metrics,
+    /// (delta - mean)/std of every step, where the method has a temporal-difference target.
+    pub z: Vec<f64>,
+}
+
+/// A trained (or untrained) model that scores rows: no optimiser, no graph.
+pub struct Scorer {
+    pub(super) model: LoadedModel,
+    pub(super) head: RewardHead,
+    pub(super) objective: Box<dyn Objective>,
+    pub(super) device: OpenDevice,
+    pub(super) provenance: Provenance,
+    pub(super) batch_size: usize,
+}
+
+impl Scorer {
+    /// The model that a checkpoint holds: `model` is what its run began with. Tensors that the checkpoint trained
+    /// replace those of `model`.
+    pub async fn from_checkpoint(
+        model: LoadedModel,
+        bytes: &[u8],
+        device: OpenDevice,
+    ) -> Result<Self, TrainError> {
+        super::checkpoint::scorer(model, bytes, device).await
+    }
+
+    /// How the numbers are obtained.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Says how far the map may be trusted, once it was held against a truth.
+    pub fn set_trust(&mut self, trust: Trust) {
+        self.provenance.trust = trust;
+    }
+
+    /// The model, without autodiff.
+    pub fn model(&self) -> &LoadedModel {
+        &self.model
+    }
+
+    /// The objective that trained it.
+    pub fn objective(&self) -> &dyn Objective {
+        self.objective.as_ref()
+    }
+
+    /// Token rewards of `rows`. Rows of like length are scored together; the order of the result is that of `rows`.
+    pub async fn score(&self, rows: &[EncodedRow]) -> Result<Scored, TrainError> {
+        let pad = pad_of(&self.model.tokenizer);
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|row| rows[*row].tokens());
+
+        let mut by_row: Vec<Vec<TokenRewardRecord>> = vec![Vec::new(); rows.len()];
+        let mut terms = Metrics::new();
+        let mut z = Vec::new();
+        for batch in order.chunks(self.batch_size.max(1)) {
+            let members: Vec<&EncodedRow> = batch.iter().map(|row| &rows[*row]).collect();
+            let layout = layout(&members, pad);
+            let normaliser = count(std::slice::from_ref(&layout));
+            let steps = steps_of(
+                &self.model.decoder,
+                &self.head,
+                self.objective.as_ref(),
+                &layout,
+                normaliser,
+                &self.device.device,
+                None,
+            )
+            .await?;
+            // Pairs scored by a method of demonstrations (or the reverse) have no loss, but have rewards.
+            let fits = layout.pairs.is_some() == (self.objective.rows() == RowKind::Pairs);
+            if fits {
+                // Past any warm-up: every term at its full weight.
+                let progress = Progress { step: 1, total: 1 };
+                let evaluation = self.objective.evaluate(&steps, progress);
+                let weight = members.len() as f64 / rows.len() as f64;
+                let loss = super::read(evaluation.loss).await?;
+                *terms.entry("loss".into()).or_insert(0.0) +=
+                    weight * f64::from(loss.first().copied().unwrap_or(f32::NAN));
+            }
+            let (mean, std) = self.objective.token_rewards(&steps);
+            let target = self.objective.td_target(&steps);
+            let mean = super::read(mean).await?;
+            let std = super::read(std).await?;
+            if let Some(target) = target {
+                let target = super::read(target).await?;
+                for (i, counts) in layout.step_mask().iter().enumerate() {
+                    if *counts {
+                        z.push(f64::from((target[i] - mean[i]) / std[i]));
+                    }
+                }
+            }
+            let s = layout.steps();
+            let sides = if layout.pairs.is_some() { 2 } else { 1 };
+            for (k, row) in batch.iter().enumerate() {
+                for side in 0..sides {
+                    let sequence = side * members.len() + k;
+                    by_row[*row].push(self.record(
+                        &rows[*row],
+                        side,
+                        &mean[sequence * s..(sequence + 1) * s],
+                        &std[sequence * s..(sequence + 1) * s],
+                    ));
+                }
+            }
+        }
+        Ok(Scored { records: by_row.into_iter().flatten().collect(), terms, z })
+    }
+
+    fn record(
+        &self,
+        row: &EncodedRow,
+        side: usize,
+        mean: &[f32],
+        std: &[f32],
+    ) -> TokenRewardRecord {
+        let part = &row.sides[side];
+        let encoded = &part.encoded;
+        let characters: Vec<char> = encoded.answer_text.chars().collect();
+        // In a chat of several turns only the last answer is shown; earlier answers' tokens carry no offsets.
+        let tokens: Vec<TokenReward> = (1..encoded.ids.len())
+            .filter(|i| encoded.resp[*i])
+            .map(|i| {
+                let (start, end) = encoded.offsets[i].unwrap_or((characters.len(), characters.len()));
+                let covered: String =
+                    characters.get(start..end).map(|part| part.iter().collect()).unwrap_or_default();
+                let truth = part.truth.as_ref().and_then(|truth| truth[i]);
+                TokenReward {
+                    id: encoded.ids[i],
+                    text: if covered.is_empty() {
+                        self.model.tokenizer.token(encoded.ids[i]).unwrap_or_default()
+                    } else {
+                        covered
+                    },
+                    start,
+                    end,
+                    mean: mean.get(i - 1).copied().unwrap_or(f32::NAN),
+                    std: std.get(i - 1).copied().unwrap_or(f32::NAN),
+                    true_mean: truth.map(|(mean, _)| mean),
+                    true_std: truth.map(|(_, std)| std).filter(|std| std.is_finite()),
+                    labelled: part.labelled.as_ref().map(|labelled| labelled[i]),
+                }
+            })
+            .collect();
+        TokenRewardRecord {
+            schema: SCHEMA.into(),
+            id: row.id.clone(),
+            side: row.side(side),
+            prompt: row.prompt.clone(),
+            answer: encoded.answer_text.clone(),
+            truncated: encoded.truncated,
+            provenance: self.provenance.clone(),
+            score: AnswerScore::from_tokens(&tokens),
+            tokens,
+        }
+    }
+}
+
+impl Run {
+    /// The model as it is now, for scoring.
+    pub fn scorer(&self) -> Result<Scorer, TrainError> {
+        let mut model = self.model.clone();
+        model.decoder.weights = model.decoder.weights.inner();
+        if let Some(lora) = &mut model.decoder.lora {
+            lora.weights = lora.weights.clone().inner();
+        }
+        let mut head = self.head.clone();
+        head.weights = head.weights.inner();
+        let objective = crate::objective::build(&self.config.method, &self.config.options)?;
+        Ok(Scorer {
+            provenance: provenance(
+                &self.config,
+                &self.model.name,
+                self.step,
+                &self.device,
+                objective.as_ref(),
+            ),
+            model,
+            head,
+            objective,
+            device: self.device.clone(),
+            batch_size: self.config.batch_size,
+        })
+    }
+
+    /// Figures on the held-out rows (the first `eval_rows` of them), each under `eval_`.
+    pub async fn evaluate(&self) -> Result<Metrics, TrainError> {
+        let limit = match self.config.eval_rows {
+            0 => self.held_out.len(),
+            limit => limit.min(self.held_out.len()),
+        };
+        let scored = self.scorer()?.score(&self.held_out[..limit]).await?;
+        Ok(figures(&scored, self.objective.ranking_score()))
+    }
+}
+
+/// How the numbers of a run's model are obtained.
+pub(super) fn provenance(
+    config: &TrainConfig,
+    model: &str,
+    step: usize,
+    device: &OpenDevice,
+    objective: &dyn Objective,
+) -> Provenance {
+    Provenance {
+        method: config.method.clone(),
+        model: model.into(),
+        checkpoint: match step {
+            0 => "untrained".into(),
+            step => format!("step {step} of {}, seed {}", config.steps, config.seed),
+        },
+        device: format!("{} ({})", device.info.backend, device.info.adapter),
+        precision: device.info.precision.clone(),
+        uncertainty: if objective.has_posterior() {
+            Uncertainty::TdSpread
+        } else {
+            Uncertainty::PriorOnly
+        },
+        trust: Trust::Exploratory,
+    }
+}
+
+/// The id that fills padding. Its value never matters: padding is masked everywhere.
+pub(super) fn pad_of(tokenizer: &TextTokenizer) -> u32 {
+    tokenizer.pad().or(tokenizer.eos()).unwrap_or(0)
+}
+
+/// The figures of scored rows. A figure that is undefined (one class, constant input) is absent.
+pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
+    let mut metrics = Metrics::new();
+    if let Some(loss) = scored.terms.get("loss") {
+        metrics.insert("eval_loss".into(), *loss);
+    }
+    let pairs: Vec<(&TokenRewardRecord, &TokenRewardRecord)> = scored
+        .records
+        .chunks(2)
+        .filter_map(|pair| match pair {
+            [a, b] if a.id == b.id && a.side != b.side => Some((a, b)),
+            _ => None,
+        })
+        .collect();
+    if !pairs.is_empty() {
+        let accuracy = |score: fn(&AnswerScore) -> f32| {
+            let right = pairs.iter().filter(|(a, b)| score(&a.score) > score(&b.score)).count();
+            right as f64 / pairs.len() as f64
+        };
+        let last = accuracy(|s| s.last);
+        let sum = accuracy(|s| s.sum);
+        let mean = accuracy(|s| s.mean);
+        metrics.insert("eval_accuracy_last".into(), last);
+        metrics.insert("eval_accuracy_sum".into(), sum);
+        metrics.insert("eval_accuracy_mean".into(), mean);
+        let ranked = |s: &AnswerScore| match ranking {
+            ScoreKind::Last => s.last,
+            ScoreKind::Sum => s.sum,
+            ScoreKind::Mean => s.mean,
+        };
+        metrics.insert(
+            "eval_accuracy".into(),
+            match ranking {
+                ScoreKind::Last => last,
+                ScoreKind::Sum => sum,
+                ScoreKind::Mean => mean,
+            },
+        );
+        let margin: f64 =
+            pairs.iter().map(|(a, b)| f64::from(ranked(&a.score) - ranked(&b.score))).sum();
+        metrics.insert("eval_margin".into(), margin / pairs.len() as f64);
+        let ties = pairs.iter().filter(|(a, b)| ranked(&a.score) == ranked(&b.score)).count();
+        metrics.insert("eval_ties".into(), ties as f64 / pairs.len() as f64);
+    }
+
+    let tokens = || scored.records.iter().flat_map(|record| &record.tokens);
+    let (means, truths): (Vec<f64>, Vec<f64>) = tokens()
+        .filter_map(|t| t.true_mean.map(|truth| (f64::from(t.mean), f64::from(truth))))
+        .unzip();
+    if let Some(r) = eval::pearson(&means, &truths).ok().and_then(|r| r.value) {
+        metrics.insert("eval_truth/pearson".into(), r);
+    }
+    if let Some(r) = eval::spearman(&means, &truths).ok().and_then(|r| r.value) {
+        metrics.insert("eval_truth/spearman".into(), r);
+    }
+    if !scored.z.is_empty() {
+        let n = scored.z.len() as f64;
+        let mean = scored.z.iter().sum::<f64>() / n;
+        let variance = scored.z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / n;
+        let covered = scored.z.iter().filter(|z| z.abs() <= 1.959_963_984_540_054).count();
+        metrics.insert("eval_calibration/z_mean".into(), mean);
+        metrics.insert("eval_calibration/z_var".into(), variance);
+        metrics.insert("eval_calibration/coverage95".into(), covered as f64 / n);
+    }
+    // Bad tokens should score low: the labelled tokens of a rejected answer are the positives of minus the mean.
+    for (name, side, sign) in [
+        ("eval_token_auc/rejected", crate::reward::Side::Rejected, -1.0),
+        ("eval_token_auc/chosen", crate::reward::Side::Chosen, 1.0),
+    ] {
+        let (scores, labels): (Vec<f64>, Vec<bool>) = scored
+            .records
+            .iter()
+            .filter(|record| record.side == side)
+            .flat_map(|record| &record.tokens)
+            .filter(|token| token.start < token.end)
+            .filter_map(|t| t.labelled.map(|label| (sign * f64::from(t.mean), label)))
+            .unzip();
+        if let Some(auc) = eval::roc_auc(&scores, &labels).ok().and_then(|auc| auc.value) {
+            metrics.insert(name.into(), auc);
+        }
+    }
+    metrics
+}
