@@ -120,12 +120,18 @@ impl View<'_> {
     fn key(&self) -> Key {
         match self.answers.as_slice() {
             [a, b] => pair_key(self.prompt, &a.content, &b.content),
-            answers => row_key(self.prompt, &answers.iter().map(|a| &a.content).collect::<Vec<_>>()),
+            answers => row_key(
+                self.prompt,
+                &answers.iter().map(|a| &a.content).collect::<Vec<_>>(),
+            ),
         }
     }
 
     fn ordered_key(&self) -> Key {
-        row_key(self.prompt, &self.answers.iter().map(|a| &a.content).collect::<Vec<_>>())
+        row_key(
+            self.prompt,
+            &self.answers.iter().map(|a| &a.content).collect::<Vec<_>>(),
+        )
     }
 
     fn prompt_key(&self) -> Option<Key> {
@@ -137,11 +143,20 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
     match rows {
         Rows::Preferences(rows) => rows
             .iter()
-            .map(|row| View { id: &row.id, prompt: &row.prompt, answers: vec![&row.chosen, &row.rejected] })
+            .map(|row| View {
+                id: &row.id,
+                prompt: &row.prompt,
+                answers: vec![&row.chosen, &row.rejected],
+            })
             .collect(),
-        Rows::Demonstrations(rows) => {
-            rows.iter().map(|row| View { id: &row.id, prompt: &row.prompt, answers: vec![&row.answer] }).collect()
-        }
+        Rows::Demonstrations(rows) => rows
+            .iter()
+            .map(|row| View {
+                id: &row.id,
+                prompt: &row.prompt,
+                answers: vec![&row.answer],
+            })
+            .collect(),
     }
 }
 
@@ -149,20 +164,38 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
 pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
     let views = views(rows);
     let pairs = matches!(rows, Rows::Preferences(_));
-    let parts: &[&'static str] = if pairs { &["chosen", "rejected"] } else { &["answer"] };
+    let parts: &[&'static str] = if pairs {
+        &["chosen", "rejected"]
+    } else {
+        &["answer"]
+    };
 
     let mut lengths = vec![summary("prompt", views.iter().map(|view| view.prompt))];
     for (index, part) in parts.iter().enumerate() {
-        lengths.push(summary(part, views.iter().filter_map(|view| view.answers.get(index)).map(|a| &a.content)));
+        lengths.push(summary(
+            part,
+            views
+                .iter()
+                .filter_map(|view| view.answers.get(index))
+                .map(|a| &a.content),
+        ));
     }
 
-    let (mut ordered, mut prompts, mut answers, mut ids) =
-        (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
+    let (mut ordered, mut prompts, mut answers, mut ids) = (
+        HashSet::new(),
+        HashSet::new(),
+        HashSet::new(),
+        HashSet::new(),
+    );
     // Which orders of a pair were seen: bit 0 for one, bit 1 for the other.
     let mut orders: HashMap<Key, u8> = HashMap::new();
     let count = |test: &dyn Fn(&View<'_>) -> bool| views.iter().filter(|view| test(view)).count();
     let mut report = CheckReport {
-        kind: if pairs { "preferences" } else { "demonstrations" },
+        kind: if pairs {
+            "preferences"
+        } else {
+            "demonstrations"
+        },
         rows: views.len(),
         fingerprint: fingerprint(rows),
         lengths,
@@ -172,17 +205,33 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
         duplicate_ids: 0,
         conflicting_pairs: 0,
         empty_prompts: count(&|view| view.prompt.is_blank()),
-        empty_answers: views.iter().flat_map(|view| &view.answers).filter(|a| a.content.is_blank()).count(),
-        identical_answers: count(&|view| matches!(view.answers.as_slice(), [a, b] if a.content == b.content)),
-        rows_with_spans: count(&|view| view.answers.iter().any(|a| a.spans.as_ref().is_some_and(|s| !s.is_empty()))),
-        rows_with_true_rewards: count(&|view| view.answers.iter().any(|a| a.true_rewards.is_some())),
-        leaks: other_splits.iter().map(|(name, other)| leak(&views, name, other)).collect(),
+        empty_answers: views
+            .iter()
+            .flat_map(|view| &view.answers)
+            .filter(|a| a.content.is_blank())
+            .count(),
+        identical_answers: count(
+            &|view| matches!(view.answers.as_slice(), [a, b] if a.content == b.content),
+        ),
+        rows_with_spans: count(&|view| {
+            view.answers
+                .iter()
+                .any(|a| a.spans.as_ref().is_some_and(|s| !s.is_empty()))
+        }),
+        rows_with_true_rewards: count(&|view| {
+            view.answers.iter().any(|a| a.true_rewards.is_some())
+        }),
+        leaks: other_splits
+            .iter()
+            .map(|(name, other)| leak(&views, name, other))
+            .collect(),
         longer_wins_characters: pairs.then(|| longer_wins(&views, characters)),
         longer_wins_words: pairs.then(|| longer_wins(&views, words)),
     };
     for view in &views {
         report.duplicate_rows += usize::from(!ordered.insert(view.ordered_key()));
-        report.duplicate_prompts += usize::from(view.prompt_key().is_some_and(|key| !prompts.insert(key)));
+        report.duplicate_prompts +=
+            usize::from(view.prompt_key().is_some_and(|key| !prompts.insert(key)));
         report.duplicate_ids += usize::from(!ids.insert(view.id));
         for answer in &view.answers {
             report.duplicate_answers += usize::from(!answers.insert(content_key(&answer.content)));
@@ -206,8 +255,14 @@ fn leak(views: &[View<'_>], name: &str, other: &Rows) -> Leak {
     }
     Leak {
         split: name.to_owned(),
-        same_row: views.iter().filter(|view| keys.contains(&view.key())).count(),
-        same_prompt: views.iter().filter(|view| view.prompt_key().is_some_and(|key| prompts.contains(&key))).count(),
+        same_row: views
+            .iter()
+            .filter(|view| keys.contains(&view.key()))
+            .count(),
+        same_prompt: views
+            .iter()
+            .filter(|view| view.prompt_key().is_some_and(|key| prompts.contains(&key)))
+            .count(),
     }
 }
 
@@ -216,10 +271,16 @@ fn characters(content: &Content) -> usize {
 }
 
 fn words(content: &Content) -> usize {
-    content.texts().map(|text| text.split_whitespace().count()).sum()
+    content
+        .texts()
+        .map(|text| text.split_whitespace().count())
+        .sum()
 }
 
-fn summary<'a>(part: &'static str, contents: impl Iterator<Item = &'a Content> + Clone) -> LengthSummary {
+fn summary<'a>(
+    part: &'static str,
+    contents: impl Iterator<Item = &'a Content> + Clone,
+) -> LengthSummary {
     LengthSummary {
         part,
         characters: quantiles(contents.clone().map(characters).collect()),
@@ -287,7 +348,11 @@ fn wilson95(right: usize, n: usize) -> (f64, f64) {
 
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {}, fingerprint {}", self.rows, self.kind, self.fingerprint)?;
+        writeln!(
+            f,
+            "{} {}, fingerprint {}",
+            self.rows, self.kind, self.fingerprint
+        )?;
         writeln!(f)?;
         writeln!(
             f,
@@ -319,9 +384,16 @@ impl fmt::Display for CheckReport {
             writeln!(f, "{name:<24} {count:>8}")?;
         }
         for leak in &self.leaks {
-            writeln!(f, "also in {}: {} rows, {} prompts", leak.split, leak.same_row, leak.same_prompt)?;
+            writeln!(
+                f,
+                "also in {}: {} rows, {} prompts",
+                leak.split, leak.same_row, leak.same_prompt
+            )?;
         }
-        for (unit, baseline) in [("characters", &self.longer_wins_characters), ("words", &self.longer_wins_words)] {
+        for (unit, baseline) in [
+            ("characters", &self.longer_wins_characters),
+            ("words", &self.longer_wins_words),
+        ] {
             if let Some(b) = baseline {
                 writeln!(
                     f,
@@ -368,22 +440,46 @@ mod tests {
         assert_eq!(report.duplicate_answers, 5);
         assert_eq!(report.duplicate_ids, 1);
         assert_eq!(report.conflicting_pairs, 1);
-        assert_eq!((report.empty_prompts, report.empty_answers, report.identical_answers), (1, 1, 1));
-        assert_eq!((report.rows_with_spans, report.rows_with_true_rewards), (1, 1));
-        assert_eq!(report.leaks, [Leak { split: "test".into(), same_row: 3, same_prompt: 4 }]);
+        assert_eq!(
+            (
+                report.empty_prompts,
+                report.empty_answers,
+                report.identical_answers
+            ),
+            (1, 1, 1)
+        );
+        assert_eq!(
+            (report.rows_with_spans, report.rows_with_true_rewards),
+            (1, 1)
+        );
+        assert_eq!(
+            report.leaks,
+            [Leak {
+                split: "test".into(),
+                same_row: 3,
+                same_prompt: 4
+            }]
+        );
         let longer = report.longer_wins_characters.unwrap();
         assert_eq!((longer.wins, longer.ties, longer.losses), (2, 2, 2));
         let words = report.longer_wins_words.unwrap();
         assert_eq!((words.wins, words.ties, words.losses), (2, 2, 2));
         let text = report.to_string();
-        assert!(text.contains("conflicting pairs               1") && text.contains("also in test: 3 rows, 4 prompts"), "{text}");
+        assert!(
+            text.contains("conflicting pairs               1")
+                && text.contains("also in test: 3 rows, 4 prompts"),
+            "{text}"
+        );
         assert!(serde_json::to_value(&report).unwrap()["lengths"][1]["part"] == "chosen");
     }
 
     #[test]
     fn demonstrations_have_no_length_baseline() {
         let report = check(&rows("{\"text\":\"a b\"}\n{\"text\":\"a b\"}"), &[]);
-        assert_eq!((report.kind, report.duplicate_rows, report.conflicting_pairs), ("demonstrations", 1, 0));
+        assert_eq!(
+            (report.kind, report.duplicate_rows, report.conflicting_pairs),
+            ("demonstrations", 1, 0)
+        );
         assert_eq!(report.longer_wins_words, None);
         assert!(report.to_string().contains("answer     words"));
     }
@@ -391,7 +487,10 @@ mod tests {
     #[test]
     fn quantiles_are_nearest_ranks() {
         let q = quantiles((1..=100).rev().collect());
-        assert_eq!((q.min, q.p25, q.p50, q.p90, q.p99, q.max, q.mean), (1, 25, 50, 90, 99, 100, 50.5));
+        assert_eq!(
+            (q.min, q.p25, q.p50, q.p90, q.p99, q.max, q.mean),
+            (1, 25, 50, 90, 99, 100, 50.5)
+        );
         assert_eq!(quantiles(vec![]), Quantiles::default());
         assert_eq!(quantiles(vec![7]).p99, 7);
     }
@@ -400,7 +499,11 @@ mod tests {
     fn the_interval_is_wilsons() {
         // statsmodels.stats.proportion.proportion_confint(8, 10, method="wilson")
         let (low, high) = wilson95(8, 10);
-        assert!((low - 0.490_162_471_536_643).abs() < 1e-12 && (high - 0.943_317_848_545_624_7).abs() < 1e-12, "{low} {high}");
+        assert!(
+            (low - 0.490_162_471_536_643).abs() < 1e-12
+                && (high - 0.943_317_848_545_624_7).abs() < 1e-12,
+            "{low} {high}"
+        );
         assert_eq!(wilson95(0, 0), (0.0, 1.0));
         assert!(wilson95(0, 5).0 == 0.0 && wilson95(5, 5).1 == 1.0);
     }

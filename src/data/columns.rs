@@ -28,7 +28,11 @@ impl Shape {
     pub(super) fn detect(row: &Columns) -> Option<Self> {
         let has = |name: &str| row.get(name).is_some_and(|value| !value.is_null());
         if has("chosen") && has("rejected") {
-            Some(if has("prompt") { Self::Preference } else { Self::ImplicitPreference })
+            Some(if has("prompt") {
+                Self::Preference
+            } else {
+                Self::ImplicitPreference
+            })
         } else if has("steps") && row.contains_key("mistake_index") {
             // `null` has a meaning here: no step is wrong.
             Some(Self::Mistake)
@@ -36,7 +40,11 @@ impl Shape {
             Some(Self::Stepwise)
         } else if has("prompt") && has("completion") {
             let labelled = matches!(row.get("label"), Some(Value::Bool(_)));
-            Some(if labelled { Self::Labelled } else { Self::PromptCompletion })
+            Some(if labelled {
+                Self::Labelled
+            } else {
+                Self::PromptCompletion
+            })
         } else if has("messages") {
             Some(Self::Messages)
         } else if has("text") {
@@ -72,7 +80,10 @@ pub(super) enum Converted {
 
 /// Columns of an object that hold something.
 pub(super) fn found(row: &Columns) -> Vec<String> {
-    row.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect()
+    row.iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// Turns an object of the given shape into a row. Notes about a kept row go to `notes`.
@@ -84,7 +95,9 @@ pub(super) fn convert(
 ) -> Result<Converted, Problem> {
     let row = &mut row;
     match shape {
-        Shape::Preference | Shape::ImplicitPreference => pair(row, line, notes).map(Converted::Pair),
+        Shape::Preference | Shape::ImplicitPreference => {
+            pair(row, line, notes).map(Converted::Pair)
+        }
         Shape::Labelled if row.get("label") == Some(&Value::Bool(false)) => Ok(Converted::Skipped),
         Shape::PromptCompletion | Shape::Labelled => {
             let (prompt, answer) = (content(row, "prompt")?, content(row, "completion")?);
@@ -96,13 +109,31 @@ pub(super) fn convert(
             let first = turns
                 .iter()
                 .position(|turn| turn.role == "assistant")
-                .ok_or_else(|| Problem::NoAssistantTurn { column: "messages".into() })?;
+                .ok_or_else(|| Problem::NoAssistantTurn {
+                    column: "messages".into(),
+                })?;
             let answer = turns.split_off(first);
-            demonstration(row, line, "messages", Content::Messages(turns), Content::Messages(answer), None, notes)
+            demonstration(
+                row,
+                line,
+                "messages",
+                Content::Messages(turns),
+                Content::Messages(answer),
+                None,
+                notes,
+            )
         }
         Shape::Text => {
             let (prompt, answer) = (prompt_or_empty(row)?, text(row, "text")?);
-            demonstration(row, line, "text", prompt, Content::Text(answer), None, notes)
+            demonstration(
+                row,
+                line,
+                "text",
+                prompt,
+                Content::Text(answer),
+                None,
+                notes,
+            )
         }
         Shape::Stepwise => {
             let prompt = content(row, "prompt")?;
@@ -116,7 +147,8 @@ pub(super) fn convert(
                     right_length: labels.len(),
                 });
             }
-            let (answer, spans) = join_steps(&steps, |index| !labels.get(index).copied().unwrap_or(true));
+            let (answer, spans) =
+                join_steps(&steps, |index| !labels.get(index).copied().unwrap_or(true));
             demonstration(row, line, "completions", prompt, answer, Some(spans), notes)
         }
         Shape::Mistake => {
@@ -131,7 +163,10 @@ pub(super) fn convert(
                 })?),
             };
             if let Some(index) = wrong.filter(|index| *index >= steps.len() as u64) {
-                return Err(Problem::MistakeOutside { index, steps: steps.len() });
+                return Err(Problem::MistakeOutside {
+                    index,
+                    steps: steps.len(),
+                });
             }
             let (answer, spans) = join_steps(&steps, |index| wrong == Some(index as u64));
             demonstration(row, line, "steps", prompt, answer, Some(spans), notes)
@@ -139,7 +174,11 @@ pub(super) fn convert(
     }
 }
 
-fn pair(row: &mut Columns, line: usize, notes: &mut Vec<Problem>) -> Result<PreferenceRow, Problem> {
+fn pair(
+    row: &mut Columns,
+    line: usize,
+    notes: &mut Vec<Problem>,
+) -> Result<PreferenceRow, Problem> {
     let (chosen, rejected) = (content(row, "chosen")?, content(row, "rejected")?);
     let prompt = match row.remove("prompt") {
         None | Some(Value::Null) => None,
@@ -151,35 +190,69 @@ fn pair(row: &mut Columns, line: usize, notes: &mut Vec<Problem>) -> Result<Pref
             let (head, chosen) = chosen.split_at(cut);
             let (_, rejected) = rejected.split_at(cut);
             let moved = head.chars().count();
-            (Content::Text(head.into()), Content::Text(chosen.into()), Content::Text(rejected.into()), moved)
+            (
+                Content::Text(head.into()),
+                Content::Text(chosen.into()),
+                Content::Text(rejected.into()),
+                moved,
+            )
         }
         (None, Content::Messages(mut chosen), Content::Messages(mut rejected)) => {
             let shared = shared_turns(&chosen, &rejected);
             let answer = chosen.split_off(shared);
             rejected.drain(..shared);
-            (Content::Messages(chosen), Content::Messages(answer), Content::Messages(rejected), 0)
+            (
+                Content::Messages(chosen),
+                Content::Messages(answer),
+                Content::Messages(rejected),
+                0,
+            )
         }
-        (Some(Content::Text(prompt)), Content::Messages(mut chosen), Content::Messages(mut rejected)) => {
+        (
+            Some(Content::Text(prompt)),
+            Content::Messages(mut chosen),
+            Content::Messages(mut rejected),
+        ) => {
             // Some files repeat the prompt as text beside full conversations: the turns then know more (roles).
             let shared = shared_turns(&chosen, &rejected);
-            let repeated = chosen.iter().take(shared).any(|turn| turn.content == prompt);
+            let repeated = chosen
+                .iter()
+                .take(shared)
+                .any(|turn| turn.content == prompt);
             if repeated {
                 let answer = chosen.split_off(shared);
                 rejected.drain(..shared);
-                (Content::Messages(chosen), Content::Messages(answer), Content::Messages(rejected), 0)
+                (
+                    Content::Messages(chosen),
+                    Content::Messages(answer),
+                    Content::Messages(rejected),
+                    0,
+                )
             } else {
-                let prompt = vec![Message { role: "user".into(), content: prompt }];
-                (Content::Messages(prompt), Content::Messages(chosen), Content::Messages(rejected), 0)
+                let prompt = vec![Message {
+                    role: "user".into(),
+                    content: prompt,
+                }];
+                (
+                    Content::Messages(prompt),
+                    Content::Messages(chosen),
+                    Content::Messages(rejected),
+                    0,
+                )
             }
         }
-        (Some(Content::Messages(prompt)), Content::Text(chosen), Content::Text(rejected)) => {
-            (Content::Messages(prompt), assistant(chosen), assistant(rejected), 0)
-        }
+        (Some(Content::Messages(prompt)), Content::Text(chosen), Content::Text(rejected)) => (
+            Content::Messages(prompt),
+            assistant(chosen),
+            assistant(rejected),
+            0,
+        ),
         (Some(prompt), chosen @ Content::Text(_), rejected @ Content::Text(_))
         | (Some(prompt), chosen @ Content::Messages(_), rejected @ Content::Messages(_)) => {
             (prompt, chosen, rejected, 0)
         }
-        (_, Content::Text(_), Content::Messages(_)) | (_, Content::Messages(_), Content::Text(_)) => {
+        (_, Content::Text(_), Content::Messages(_))
+        | (_, Content::Messages(_), Content::Text(_)) => {
             return Err(Problem::MixedAnswers);
         }
     };
@@ -196,8 +269,18 @@ fn pair(row: &mut Columns, line: usize, notes: &mut Vec<Problem>) -> Result<Pref
     Ok(PreferenceRow {
         id,
         line,
-        chosen: answer(row, chosen, ["chosen_spans", "chosen_rewards", "chosen_reward_std"], moved)?,
-        rejected: answer(row, rejected, ["rejected_spans", "rejected_rewards", "rejected_reward_std"], moved)?,
+        chosen: answer(
+            row,
+            chosen,
+            ["chosen_spans", "chosen_rewards", "chosen_reward_std"],
+            moved,
+        )?,
+        rejected: answer(
+            row,
+            rejected,
+            ["rejected_spans", "rejected_rewards", "rejected_reward_std"],
+            moved,
+        )?,
         prompt,
         margin: match row.remove("margin") {
             None | Some(Value::Null) => None,
@@ -220,7 +303,14 @@ fn demonstration(
         (Content::Messages(_), Content::Text(text)) => content = assistant(std::mem::take(text)),
         (Content::Text(text), Content::Messages(_)) => {
             let content = std::mem::take(text);
-            let turns = if content.is_empty() { vec![] } else { vec![Message { role: "user".into(), content }] };
+            let turns = if content.is_empty() {
+                vec![]
+            } else {
+                vec![Message {
+                    role: "user".into(),
+                    content,
+                }]
+            };
             prompt = Content::Messages(turns);
         }
         _ => {}
@@ -230,10 +320,19 @@ fn demonstration(
         notes.push(Problem::EmptyAnswer { column });
     }
     let id = id(row)?.unwrap_or_else(|| row_id(&prompt, &[&content]));
-    let spans = if row.get("spans").is_some_and(|value| !value.is_null()) { "spans" } else { "bad_spans" };
+    let spans = if row.get("spans").is_some_and(|value| !value.is_null()) {
+        "spans"
+    } else {
+        "bad_spans"
+    };
     let mut answer = answer(row, content, [spans, "rewards", "reward_std"], 0)?;
     answer.spans = step_spans.or(answer.spans);
-    Ok(Converted::Demonstration(DemonstrationRow { id, line, prompt, answer }))
+    Ok(Converted::Demonstration(DemonstrationRow {
+        id,
+        line,
+        prompt,
+        answer,
+    }))
 }
 
 /// Reads the three truth columns of an answer. Spans count in the column's text as it stands in the file; `moved` code
@@ -246,7 +345,12 @@ fn answer(
 ) -> Result<Answer, Problem> {
     let spans = match row.remove(spans_column) {
         None | Some(Value::Null) => None,
-        Some(value) => Some(spans(spans_column, value, content.answer_text().chars().count(), moved)?),
+        Some(value) => Some(spans(
+            spans_column,
+            value,
+            content.answer_text().chars().count(),
+            moved,
+        )?),
     };
     let true_rewards = numbers(row, rewards_column)?;
     let true_reward_std = numbers(row, std_column)?;
@@ -262,10 +366,19 @@ fn answer(
         }
         if let Some((index, value)) = std.iter().enumerate().find(|(_, value)| **value < 0.0) {
             let column = format!("{std_column}[{index}]");
-            return Err(Problem::BadNumber { column, value: (*value).into(), needed: "a standard deviation, 0 or more" });
+            return Err(Problem::BadNumber {
+                column,
+                value: (*value).into(),
+                needed: "a standard deviation, 0 or more",
+            });
         }
     }
-    Ok(Answer { content, spans, true_rewards, true_reward_std })
+    Ok(Answer {
+        content,
+        spans,
+        true_rewards,
+        true_reward_std,
+    })
 }
 
 fn spans(column: &str, value: Value, length: usize, moved: usize) -> Result<Vec<Span>, Problem> {
@@ -281,16 +394,30 @@ fn spans(column: &str, value: Value, length: usize, moved: usize) -> Result<Vec<
             },
             _ => None,
         };
-        let wrong = || Problem::WrongType { column: column.clone(), found: kind(&value), needed: "[start, end], 0 or more" };
+        let wrong = || Problem::WrongType {
+            column: column.clone(),
+            found: kind(&value),
+            needed: "[start, end], 0 or more",
+        };
         let (start, end) = ends.ok_or_else(wrong)?;
-        let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) else { return Err(wrong()) };
+        let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) else {
+            return Err(wrong());
+        };
         if start > end {
             return Err(Problem::SpanReversed { column, start, end });
         }
         if end > length + moved {
-            return Err(Problem::SpanOutside { column, start, end, length: length + moved });
+            return Err(Problem::SpanOutside {
+                column,
+                start,
+                end,
+                length: length + moved,
+            });
         }
-        let span = Span { start: start.saturating_sub(moved), end: end.saturating_sub(moved) };
+        let span = Span {
+            start: start.saturating_sub(moved),
+            end: end.saturating_sub(moved),
+        };
         // What lies wholly in the shared prompt marks no part of the answer.
         if span.end > 0 || end == start {
             spans.push(span);
@@ -313,13 +440,18 @@ fn join_steps(steps: &[String], wrong: impl Fn(usize) -> bool) -> (Content, Vec<
 }
 
 fn assistant(content: String) -> Content {
-    Content::Messages(vec![Message { role: "assistant".into(), content }])
+    Content::Messages(vec![Message {
+        role: "assistant".into(),
+        content,
+    }])
 }
 
 fn needs_assistant(column: &str, content: &Content) -> Result<(), Problem> {
     match content {
         Content::Messages(turns) if !turns.iter().any(|turn| turn.role == "assistant") => {
-            Err(Problem::NoAssistantTurn { column: column.into() })
+            Err(Problem::NoAssistantTurn {
+                column: column.into(),
+            })
         }
         _ => Ok(()),
     }
@@ -330,7 +462,11 @@ fn id(row: &mut Columns) -> Result<Option<String>, Problem> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(id)) => Ok(Some(id)),
         Some(Value::Number(id)) => Ok(Some(id.to_string())),
-        Some(value) => Err(Problem::WrongType { column: "id".into(), found: kind(&value), needed: "a string or a number" }),
+        Some(value) => Err(Problem::WrongType {
+            column: "id".into(),
+            found: kind(&value),
+            needed: "a string or a number",
+        }),
     }
 }
 
@@ -364,13 +500,20 @@ fn text(row: &mut Columns, column: &str) -> Result<String, Problem> {
 fn string_of(column: &str, value: Value) -> Result<String, Problem> {
     match value {
         Value::String(text) => Ok(text),
-        other => Err(Problem::WrongType { column: column.into(), found: kind(&other), needed: "a string" }),
+        other => Err(Problem::WrongType {
+            column: column.into(),
+            found: kind(&other),
+            needed: "a string",
+        }),
     }
 }
 
 fn messages(column: &str, value: Value) -> Result<Vec<Message>, Problem> {
     let mut turns = Vec::new();
-    for (index, value) in array(column, value, "a list of {\"role\", \"content\"}")?.into_iter().enumerate() {
+    for (index, value) in array(column, value, "a list of {\"role\", \"content\"}")?
+        .into_iter()
+        .enumerate()
+    {
         let Value::Object(mut turn) = value else {
             return Err(Problem::WrongType {
                 column: format!("{column}[{index}]"),
@@ -378,17 +521,27 @@ fn messages(column: &str, value: Value) -> Result<Vec<Message>, Problem> {
                 needed: "an object {\"role\": \"user\" or \"assistant\", \"content\": \"..\"}",
             });
         };
-        let role = string_of(&format!("{column}[{index}].role"), turn.remove("role").unwrap_or_default())?;
+        let role = string_of(
+            &format!("{column}[{index}].role"),
+            turn.remove("role").unwrap_or_default(),
+        )?;
         let name = format!("{column}[{index}].content");
         let content = match turn.remove("content").unwrap_or_default() {
             // The list form of multimodal chats: parts of text are one text.
-            Value::Array(parts) => parts.into_iter().try_fold(String::new(), |mut all, part| match part {
-                Value::Object(mut part) => {
-                    all.push_str(&string_of(&format!("{name}[].text"), part.remove("text").unwrap_or_default())?);
-                    Ok(all)
-                }
-                other => string_of(&name, other).map(|text| all + &text),
-            })?,
+            Value::Array(parts) => {
+                parts
+                    .into_iter()
+                    .try_fold(String::new(), |mut all, part| match part {
+                        Value::Object(mut part) => {
+                            all.push_str(&string_of(
+                                &format!("{name}[].text"),
+                                part.remove("text").unwrap_or_default(),
+                            )?);
+                            Ok(all)
+                        }
+                        other => string_of(&name, other).map(|text| all + &text),
+                    })?
+            }
             other => string_of(&name, other)?,
         };
         turns.push(Message { role, content });
@@ -399,13 +552,21 @@ fn messages(column: &str, value: Value) -> Result<Vec<Message>, Problem> {
 fn array(column: &str, value: Value, needed: &'static str) -> Result<Vec<Value>, Problem> {
     match value {
         Value::Array(values) => Ok(values),
-        other => Err(Problem::WrongType { column: column.into(), found: kind(&other), needed }),
+        other => Err(Problem::WrongType {
+            column: column.into(),
+            found: kind(&other),
+            needed,
+        }),
     }
 }
 
 fn strings(column: &str, value: Value) -> Result<Vec<String>, Problem> {
     let values = array(column, value, "a list of strings")?;
-    values.into_iter().enumerate().map(|(index, value)| string_of(&format!("{column}[{index}]"), value)).collect()
+    values
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| string_of(&format!("{column}[{index}]"), value))
+        .collect()
 }
 
 fn booleans(column: &str, value: Value) -> Result<Vec<bool>, Problem> {
@@ -438,13 +599,21 @@ fn numbers(row: &mut Columns, column: &str) -> Result<Option<Vec<f32>>, Problem>
 
 fn number(column: String, value: &Value) -> Result<f32, Problem> {
     let Some(wide) = value.as_f64() else {
-        return Err(Problem::WrongType { column, found: kind(value), needed: "a number" });
+        return Err(Problem::WrongType {
+            column,
+            found: kind(value),
+            needed: "a number",
+        });
     };
     let narrow = wide as f32;
     if narrow.is_finite() {
         Ok(narrow)
     } else {
-        Err(Problem::BadNumber { column, value: wide, needed: "a number that fits 32-bit floats" })
+        Err(Problem::BadNumber {
+            column,
+            value: wide,
+            needed: "a number that fits 32-bit floats",
+        })
     }
 }
 

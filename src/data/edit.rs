@@ -80,10 +80,22 @@ const INSERT: u8 = 2;
 pub fn align<T: PartialEq>(a: &[T], b: &[T]) -> Result<Alignment, AlignError> {
     // Going back from the end, equal tokens always lie on a shortest way and the diagonal comes first, so taking off the
     // shared end changes nothing. Taking off the shared beginning would break ties differently.
-    let shared = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
+    let shared = a
+        .iter()
+        .rev()
+        .zip(b.iter().rev())
+        .take_while(|(x, y)| x == y)
+        .count();
     let (n, m) = (a.len() - shared, b.len() - shared);
-    let too_long = AlignError { a: n, b: m, limit: MAX_ALIGN_CELLS };
-    let cells = n.checked_mul(m).filter(|cells| *cells <= MAX_ALIGN_CELLS).ok_or(too_long)?;
+    let too_long = AlignError {
+        a: n,
+        b: m,
+        limit: MAX_ALIGN_CELLS,
+    };
+    let cells = n
+        .checked_mul(m)
+        .filter(|cells| *cells <= MAX_ALIGN_CELLS)
+        .ok_or(too_long)?;
 
     // way[i * m + j]: the step back from (i + 1, j + 1), by the tie rule. Two rows of distances are enough.
     let mut way = Vec::with_capacity(cells);
@@ -112,7 +124,10 @@ pub fn align<T: PartialEq>(a: &[T], b: &[T]) -> Result<Alignment, AlignError> {
         std::mem::swap(&mut above, &mut row);
     }
 
-    let mut ops: Vec<Op> = (0..shared).rev().map(|k| Op::Keep { a: n + k, b: m + k }).collect();
+    let mut ops: Vec<Op> = (0..shared)
+        .rev()
+        .map(|k| Op::Keep { a: n + k, b: m + k })
+        .collect();
     let (mut i, mut j) = (n, m);
     while i > 0 || j > 0 {
         let step = match (i, j) {
@@ -132,13 +147,20 @@ pub fn align<T: PartialEq>(a: &[T], b: &[T]) -> Result<Alignment, AlignError> {
             _ => {
                 (i, j) = (i - 1, j - 1);
                 let same = a.get(i) == b.get(j);
-                ops.push(if same { Op::Keep { a: i, b: j } } else { Op::Substitute { a: i, b: j } });
+                ops.push(if same {
+                    Op::Keep { a: i, b: j }
+                } else {
+                    Op::Substitute { a: i, b: j }
+                });
             }
         }
     }
     ops.reverse();
 
-    let mut alignment = Alignment { ops, ..Alignment::default() };
+    let mut alignment = Alignment {
+        ops,
+        ..Alignment::default()
+    };
     for op in &alignment.ops {
         match *op {
             Op::Keep { .. } => continue,
@@ -175,7 +197,10 @@ mod tests {
         }
         let (mut i, mut j, mut minus, mut plus) = (a.len(), b.len(), vec![], vec![]);
         while i > 0 || j > 0 {
-            if i > 0 && j > 0 && table[i][j] == table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]) {
+            if i > 0
+                && j > 0
+                && table[i][j] == table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1])
+            {
                 (i, j) = (i - 1, j - 1);
                 if a[i] != b[j] {
                     minus.push(i);
@@ -219,33 +244,55 @@ mod tests {
         use Op::{Insert, Keep, Substitute};
         assert_eq!(
             alignment.ops,
-            [Keep { a: 0, b: 0 }, Substitute { a: 1, b: 1 }, Keep { a: 2, b: 2 }, Insert { b: 3 }]
+            [
+                Keep { a: 0, b: 0 },
+                Substitute { a: 1, b: 1 },
+                Keep { a: 2, b: 2 },
+                Insert { b: 3 }
+            ]
         );
     }
 
     #[test]
     fn the_golden_alignments_come_out() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/golden/fine_grained.json");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../shared/golden/fine_grained.json"
+        );
         let Ok(bytes) = std::fs::read(path) else {
             println!("SKIPPED: {path} is absent");
             return;
         };
         let golden: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let data = &golden["inputs"]["data"];
-        let table = |name: &str| -> Vec<Vec<usize>> { serde_json::from_value(data[name].clone()).unwrap() };
+        let table =
+            |name: &str| -> Vec<Vec<usize>> { serde_json::from_value(data[name].clone()).unwrap() };
         let unpad = |ids: &[usize], mask: &[usize]| -> Vec<usize> {
-            ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(id, _)| *id).collect()
+            ids.iter()
+                .zip(mask)
+                .filter(|(_, mask)| **mask == 1)
+                .map(|(id, _)| *id)
+                .collect()
         };
         let ones = |mask: &[usize]| -> Vec<usize> {
-            mask.iter().enumerate().filter(|(_, value)| **value == 1).map(|(index, _)| index).collect()
+            mask.iter()
+                .enumerate()
+                .filter(|(_, value)| **value == 1)
+                .map(|(index, _)| index)
+                .collect()
         };
         let (orig, edit) = (table("ids_orig"), table("ids_edit"));
         let (attn_orig, attn_edit) = (table("attn_orig"), table("attn_edit"));
         let (minus, plus) = (table("edit_minus"), table("edit_plus"));
-        let distance: Vec<usize> = serde_json::from_value(golden["expected"]["edit_distance"].clone()).unwrap();
+        let distance: Vec<usize> =
+            serde_json::from_value(golden["expected"]["edit_distance"].clone()).unwrap();
         assert!(!orig.is_empty());
         for row in 0..orig.len() {
-            let got = align(&unpad(&orig[row], &attn_orig[row]), &unpad(&edit[row], &attn_edit[row])).unwrap();
+            let got = align(
+                &unpad(&orig[row], &attn_orig[row]),
+                &unpad(&edit[row], &attn_edit[row]),
+            )
+            .unwrap();
             assert_eq!(got.deleted_or_substituted, ones(&minus[row]), "row {row}");
             assert_eq!(got.inserted_or_substituted, ones(&plus[row]), "row {row}");
             assert_eq!(got.distance, distance[row], "row {row}");
@@ -256,7 +303,14 @@ mod tests {
     fn sequences_that_would_fill_the_memory_are_refused() {
         let (a, b) = (vec![0_u8; 9000], vec![1_u8; 9000]);
         let error = align(&a, &b).unwrap_err();
-        assert_eq!(error, AlignError { a: 9000, b: 9000, limit: MAX_ALIGN_CELLS });
+        assert_eq!(
+            error,
+            AlignError {
+                a: 9000,
+                b: 9000,
+                limit: MAX_ALIGN_CELLS
+            }
+        );
         assert!(error.to_string().contains("align shorter pieces"));
         // A shared end of any length is free.
         assert_eq!(align(&a, &a).unwrap().distance, 0);

@@ -58,7 +58,9 @@ impl DataError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Problem {
     /// The line does not parse.
-    #[error("not JSON at column {column}: {why}; each line must be one JSON object, e.g. {{\"prompt\": \"..\", ..}}")]
+    #[error(
+        "not JSON at column {column}: {why}; each line must be one JSON object, e.g. {{\"prompt\": \"..\", ..}}"
+    )]
     BrokenJson {
         /// Column of the line.
         column: usize,
@@ -77,7 +79,9 @@ pub enum Problem {
     #[error("the file is UTF-16 (it starts with its byte order mark); save it as UTF-8")]
     Utf16,
     /// Half of a surrogate pair in a `\u` escape; such a string is no Unicode text.
-    #[error("lone surrogate {escape} at column {column}; write the character itself, or both halves of its pair")]
+    #[error(
+        "lone surrogate {escape} at column {column}; write the character itself, or both halves of its pair"
+    )]
     LoneSurrogate {
         /// Column of the line.
         column: usize,
@@ -85,7 +89,9 @@ pub enum Problem {
         escape: String,
     },
     /// A line beyond [`MAX_LINE_BYTES`].
-    #[error("the line has {bytes} bytes, more than the limit of {limit}; is the file JSON Lines, one row per line?")]
+    #[error(
+        "the line has {bytes} bytes, more than the limit of {limit}; is the file JSON Lines, one row per line?"
+    )]
     LineTooLong {
         /// The line's size.
         bytes: usize,
@@ -109,7 +115,10 @@ pub enum Problem {
         found: Vec<String>,
     },
     /// A row of another shape than the first row of the file.
-    #[error("columns found: {}; needed as in the first row: {needed}; put rows of other shapes into their own file", list(found))]
+    #[error(
+        "columns found: {}; needed as in the first row: {needed}; put rows of other shapes into their own file",
+        list(found)
+    )]
     OtherShape {
         /// Columns with a value.
         found: Vec<String>,
@@ -127,13 +136,17 @@ pub enum Problem {
         needed: &'static str,
     },
     /// Messages without an answer.
-    #[error("column `{column}` has no turn with the role `assistant` to learn from; rename the answering role to `assistant`")]
+    #[error(
+        "column `{column}` has no turn with the role `assistant` to learn from; rename the answering role to `assistant`"
+    )]
     NoAssistantTurn {
         /// The column.
         column: String,
     },
     /// One answer as text, the other as messages.
-    #[error("`chosen` and `rejected` differ in kind; give both as strings or both as lists of messages")]
+    #[error(
+        "`chosen` and `rejected` differ in kind; give both as strings or both as lists of messages"
+    )]
     MixedAnswers,
     /// A number out of range for f32, or a negative deviation.
     #[error("column `{column}` holds {value}, needed: {needed}")]
@@ -146,7 +159,9 @@ pub enum Problem {
         needed: &'static str,
     },
     /// A span whose end lies before its start.
-    #[error("column `{column}` has the span [{start}, {end}] that ends before it starts; write [start, end] with the end exclusive")]
+    #[error(
+        "column `{column}` has the span [{start}, {end}] that ends before it starts; write [start, end] with the end exclusive"
+    )]
     SpanReversed {
         /// The column, with indices.
         column: String,
@@ -171,7 +186,9 @@ pub enum Problem {
         length: usize,
     },
     /// Two lists that must run side by side.
-    #[error("`{left}` has {left_length} entries and `{right}` has {right_length}; both must have the same number")]
+    #[error(
+        "`{left}` has {left_length} entries and `{right}` has {right_length}; both must have the same number"
+    )]
     LengthsDiffer {
         /// A column.
         left: &'static str,
@@ -183,7 +200,9 @@ pub enum Problem {
         right_length: usize,
     },
     /// A step index beyond the steps.
-    #[error("`mistake_index` is {index} but there are {steps} steps; count steps from 0, or write null when none is wrong")]
+    #[error(
+        "`mistake_index` is {index} but there are {steps} steps; count steps from 0, or write null when none is wrong"
+    )]
     MistakeOutside {
         /// The index.
         index: u64,
@@ -197,22 +216,30 @@ pub enum Problem {
         skipped: usize,
     },
     /// Errors and notes beyond [`MAX_ERRORS`].
-    #[error("{count} more errors and notes are not shown; mend the first ones, they often share a cause")]
+    #[error(
+        "{count} more errors and notes are not shown; mend the first ones, they often share a cause"
+    )]
     MoreErrors {
         /// How many.
         count: usize,
     },
     /// Note: an answer without text. Kept: a model must know what an empty answer is worth.
-    #[error("`{column}` is empty or only white space; the row is kept, remove it if the answer was lost")]
+    #[error(
+        "`{column}` is empty or only white space; the row is kept, remove it if the answer was lost"
+    )]
     EmptyAnswer {
         /// The column.
         column: &'static str,
     },
     /// Note: a pair that says nothing.
-    #[error("`chosen` and `rejected` are identical; the row is kept, but nothing can be learned from it: remove it")]
+    #[error(
+        "`chosen` and `rejected` are identical; the row is kept, but nothing can be learned from it: remove it"
+    )]
     IdenticalAnswers,
     /// Note: rows with `label` false are no demonstrations.
-    #[error("{count} rows with label false were skipped: they are not demonstrations; use pairs to learn from bad answers")]
+    #[error(
+        "{count} rows with label false were skipped: they are not demonstrations; use pairs to learn from bad answers"
+    )]
     SkippedLabels {
         /// How many.
         count: usize,

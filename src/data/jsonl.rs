@@ -76,7 +76,10 @@ pub fn read_values(values: impl IntoIterator<Item = Value>, name: &str) -> Resul
 }
 
 /// [`read_values`] that goes on after errors, as [`read_jsonl_report`].
-pub fn read_values_report(values: impl IntoIterator<Item = Value>, name: &str) -> (Option<Rows>, Vec<DataError>) {
+pub fn read_values_report(
+    values: impl IntoIterator<Item = Value>,
+    name: &str,
+) -> (Option<Rows>, Vec<DataError>) {
     let mut reader = RowReader::new(name, false);
     for (index, value) in values.into_iter().enumerate() {
         reader.push(Place::Row(index + 1), index + 1, value);
@@ -99,7 +102,10 @@ fn array_or_lines(bytes: &[u8], reader: &mut RowReader) {
             }
         }
         Err(error) => {
-            let line = body.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+            let line = body
+                .split(|byte| *byte == b'\n')
+                .nth(error.line().saturating_sub(1))
+                .unwrap_or_default();
             let problem = match str::from_utf8(line) {
                 Ok(text) => broken(text, &error),
                 Err(bad) => invalid_utf8(line, bad),
@@ -131,7 +137,10 @@ fn lines(bytes: &[u8], reader: &mut RowReader) {
 
 fn parse(line: &[u8]) -> Result<Value, Problem> {
     if line.len() > MAX_LINE_BYTES {
-        return Err(Problem::LineTooLong { bytes: line.len(), limit: MAX_LINE_BYTES });
+        return Err(Problem::LineTooLong {
+            bytes: line.len(),
+            limit: MAX_LINE_BYTES,
+        });
     }
     let text = str::from_utf8(line).map_err(|bad| invalid_utf8(line, bad))?;
     // A lone carriage return at the end is white space to JSON.
@@ -148,12 +157,18 @@ fn invalid_utf8(line: &[u8], bad: str::Utf8Error) -> Problem {
 
 fn broken(line: &str, error: &serde_json::Error) -> Problem {
     if let Some((at, escape)) = lone_surrogate(line) {
-        return Problem::LoneSurrogate { column: column(line, at), escape };
+        return Problem::LoneSurrogate {
+            column: column(line, at),
+            escape,
+        };
     }
     let why = error.to_string();
     // The place is told in our own words, counted in characters.
     let why = why.split(" at line ").next().unwrap_or_default().to_owned();
-    Problem::BrokenJson { column: column(line, error.column().saturating_sub(1)), why }
+    Problem::BrokenJson {
+        column: column(line, error.column().saturating_sub(1)),
+        why,
+    }
 }
 
 /// The column (code points from 1) of a byte of the line.
@@ -214,9 +229,17 @@ impl RowReader {
     }
 
     fn fail(&mut self, place: Place, problem: Problem) {
-        let error = DataError { file: self.file.clone(), place, problem };
+        let error = DataError {
+            file: self.file.clone(),
+            place,
+            problem,
+        };
         // Counted apart, so that many notes never hide an error.
-        let kept = if error.is_note() { &mut self.notes } else { &mut self.failures };
+        let kept = if error.is_note() {
+            &mut self.notes
+        } else {
+            &mut self.failures
+        };
         if *kept < MAX_ERRORS {
             *kept += 1;
             self.errors.push(error);
@@ -227,14 +250,25 @@ impl RowReader {
 
     fn push(&mut self, place: Place, number: usize, value: Value) {
         let Value::Object(row) = value else {
-            return self.fail(place, Problem::NotAnObject { found: kind(&value) });
+            return self.fail(
+                place,
+                Problem::NotAnObject {
+                    found: kind(&value),
+                },
+            );
         };
         let shape = match (self.shape, Shape::detect(&row)) {
             (None, None) => return self.fail(place, Problem::UnknownShape { found: found(&row) }),
             (None, Some(shape)) => *self.shape.insert(shape),
             (Some(shape), detected) if detected == Some(shape) => shape,
             (Some(shape), _) => {
-                return self.fail(place, Problem::OtherShape { found: found(&row), needed: shape.needed() });
+                return self.fail(
+                    place,
+                    Problem::OtherShape {
+                        found: found(&row),
+                        needed: shape.needed(),
+                    },
+                );
             }
         };
         let mut notes = vec![];
@@ -246,12 +280,17 @@ impl RowReader {
             Err(problem) => self.fail(place, problem),
             Ok(Converted::Skipped) => self.skipped += 1,
             Ok(Converted::Pair(row)) => {
-                if let Rows::Preferences(rows) = self.rows.get_or_insert_with(|| Rows::Preferences(vec![])) {
+                if let Rows::Preferences(rows) =
+                    self.rows.get_or_insert_with(|| Rows::Preferences(vec![]))
+                {
                     rows.push(row);
                 }
             }
             Ok(Converted::Demonstration(row)) => {
-                if let Rows::Demonstrations(rows) = self.rows.get_or_insert_with(|| Rows::Demonstrations(vec![])) {
+                if let Rows::Demonstrations(rows) = self
+                    .rows
+                    .get_or_insert_with(|| Rows::Demonstrations(vec![]))
+                {
                     rows.push(row);
                 }
             }
@@ -269,7 +308,11 @@ impl RowReader {
         }
         if self.more > 0 {
             let problem = Problem::MoreErrors { count: self.more };
-            self.errors.push(DataError { file: self.file, place: Place::File, problem });
+            self.errors.push(DataError {
+                file: self.file,
+                place: Place::File,
+                problem,
+            });
         }
         (self.rows, self.errors)
     }
@@ -277,11 +320,17 @@ impl RowReader {
     fn strict(self) -> Result<Rows, DataError> {
         let file = self.file.clone();
         let (rows, errors) = self.finish();
-        let first = errors.into_iter().find(|error| !error.is_note() && !matches!(error.problem, Problem::MoreErrors { .. }));
+        let first = errors
+            .into_iter()
+            .find(|error| !error.is_note() && !matches!(error.problem, Problem::MoreErrors { .. }));
         match (first, rows) {
             (Some(error), _) => Err(error),
             (None, Some(rows)) => Ok(rows),
-            (None, None) => Err(DataError { file, place: Place::File, problem: Problem::NoRows { skipped: 0 } }),
+            (None, None) => Err(DataError {
+                file,
+                place: Place::File,
+                problem: Problem::NoRows { skipped: 0 },
+            }),
         }
     }
 }

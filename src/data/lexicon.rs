@@ -32,7 +32,9 @@ pub enum LexiconError {
         line: usize,
     },
     /// A line with the wrong parts.
-    #[error("{file}, line {line}: {what}; needed: word, tab, mean, tab, deviation, tab, ten ratings like [1, -2, ..] from -4 to 4")]
+    #[error(
+        "{file}, line {line}: {what}; needed: word, tab, mean, tab, deviation, tab, ten ratings like [1, -2, ..] from -4 to 4"
+    )]
     BadLine {
         /// The file's name.
         file: String,
@@ -57,14 +59,28 @@ pub fn read_lexicon(bytes: &[u8], name: &str) -> Result<Vec<LexiconEntry>, Lexic
     let mut entries = Vec::new();
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let (file, number) = (|| name.to_owned(), index + 1);
-        let line =
-            str::from_utf8(line).map_err(|_| LexiconError::InvalidUtf8 { file: file(), line: number })?.trim_end();
+        let line = str::from_utf8(line)
+            .map_err(|_| LexiconError::InvalidUtf8 {
+                file: file(),
+                line: number,
+            })?
+            .trim_end();
         if !line.is_empty() {
-            let entry = entry(line).map_err(|what| LexiconError::BadLine { file: file(), line: number, what })?;
+            let entry = entry(line).map_err(|what| LexiconError::BadLine {
+                file: file(),
+                line: number,
+                what,
+            })?;
             entries.push(entry);
         }
     }
-    if entries.is_empty() { Err(LexiconError::Empty { file: name.to_owned() }) } else { Ok(entries) }
+    if entries.is_empty() {
+        Err(LexiconError::Empty {
+            file: name.to_owned(),
+        })
+    } else {
+        Ok(entries)
+    }
 }
 
 fn entry(line: &str) -> Result<LexiconEntry, String> {
@@ -76,20 +92,36 @@ fn entry(line: &str) -> Result<LexiconEntry, String> {
         return Err("no word".into());
     }
     let number = |name: &str, text: &str| {
-        let value = text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
-        value.ok_or_else(|| format!("the {name} is {:?}, not a number", text.chars().take(20).collect::<String>()))
+        let value = text
+            .trim()
+            .parse::<f32>()
+            .ok()
+            .filter(|value| value.is_finite());
+        value.ok_or_else(|| {
+            format!(
+                "the {name} is {:?}, not a number",
+                text.chars().take(20).collect::<String>()
+            )
+        })
     };
     let (mean, std) = (number("mean", mean)?, number("deviation", std)?);
     if std < 0.0 {
         return Err(format!("the deviation {std} is negative"));
     }
-    let ratings: Vec<i8> = serde_json::from_str(ratings).map_err(|_| "the ratings are no list of whole numbers".to_owned())?;
-    let ratings: [i8; RATINGS] =
-        ratings.try_into().map_err(|list: Vec<i8>| format!("{} ratings instead of {RATINGS}", list.len()))?;
+    let ratings: Vec<i8> = serde_json::from_str(ratings)
+        .map_err(|_| "the ratings are no list of whole numbers".to_owned())?;
+    let ratings: [i8; RATINGS] = ratings
+        .try_into()
+        .map_err(|list: Vec<i8>| format!("{} ratings instead of {RATINGS}", list.len()))?;
     if let Some(rating) = ratings.iter().find(|rating| !(-4..=4).contains(*rating)) {
         return Err(format!("the rating {rating} lies outside -4 to 4"));
     }
-    Ok(LexiconEntry { word: (*word).to_owned(), mean, std, ratings })
+    Ok(LexiconEntry {
+        word: (*word).to_owned(),
+        mean,
+        std,
+        ratings,
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +137,12 @@ mod tests {
         assert_eq!(entries[0].ratings, [1, 2, 1, 1, 2, 1, 1, 2, 2, 1]);
         for entry in &entries {
             let mean = entry.ratings.iter().map(|r| f32::from(*r)).sum::<f32>() / 10.0;
-            let variance = entry.ratings.iter().map(|r| (f32::from(*r) - mean).powi(2)).sum::<f32>() / 10.0;
+            let variance = entry
+                .ratings
+                .iter()
+                .map(|r| (f32::from(*r) - mean).powi(2))
+                .sum::<f32>()
+                / 10.0;
             assert!((entry.mean - mean).abs() < 1e-5 && (entry.std - variance.sqrt()).abs() < 1e-4);
         }
         assert_eq!(entries[1].word, "( : )");
@@ -126,7 +163,10 @@ mod tests {
             (b"\n\n", "no entries"),
         ] {
             let error = read_lexicon(text, "words.txt").unwrap_err().to_string();
-            assert!(error.starts_with("words.txt") && error.contains(part), "{error}");
+            assert!(
+                error.starts_with("words.txt") && error.contains(part),
+                "{error}"
+            );
         }
     }
 }

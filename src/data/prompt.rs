@@ -5,7 +5,12 @@ use crate::text::Message;
 /// How many leading turns both conversations share. At least one turn is left on each side, so that there is an answer.
 pub(super) fn shared_turns(chosen: &[Message], rejected: &[Message]) -> usize {
     let most = chosen.len().min(rejected.len()).saturating_sub(1);
-    chosen.iter().zip(rejected).take(most).take_while(|(a, b)| a == b).count()
+    chosen
+        .iter()
+        .zip(rejected)
+        .take(most)
+        .take_while(|(a, b)| a == b)
+        .count()
 }
 
 /// Bytes of the prompt that two texts share: their longest common prefix, cut back to a word border, so that neither
@@ -15,9 +20,18 @@ pub(super) fn shared_turns(chosen: &[Message], rejected: &[Message]) -> usize {
 /// `extract_prompt` does, because byte-pair tokens carry their space in front. A script without spaces shares nothing
 /// inside a line.
 pub(super) fn shared_text(chosen: &str, rejected: &str) -> usize {
-    let common: usize =
-        chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
-    let rest = |cut: usize| (chosen.get(cut..).unwrap_or(""), rejected.get(cut..).unwrap_or(""));
+    let common: usize = chosen
+        .chars()
+        .zip(rejected.chars())
+        .take_while(|(a, b)| a == b)
+        .map(|(a, _)| a.len_utf8())
+        .sum();
+    let rest = |cut: usize| {
+        (
+            chosen.get(cut..).unwrap_or(""),
+            rejected.get(cut..).unwrap_or(""),
+        )
+    };
     let blank = |cut: usize| {
         let (a, b) = rest(cut);
         a.trim().is_empty() || b.trim().is_empty()
@@ -31,8 +45,14 @@ pub(super) fn shared_text(chosen: &str, rejected: &str) -> usize {
     loop {
         // To just after the last white space before `end`.
         let word = head.get(..end).unwrap_or("");
-        let Some((at, space)) = word.char_indices().rev().find(|(_, c)| c.is_whitespace()) else { return 0 };
-        let cut = if space == ' ' { at } else { at + space.len_utf8() };
+        let Some((at, space)) = word.char_indices().rev().find(|(_, c)| c.is_whitespace()) else {
+            return 0;
+        };
+        let cut = if space == ' ' {
+            at
+        } else {
+            at + space.len_utf8()
+        };
         if !blank(cut) {
             return cut;
         }
@@ -46,7 +66,11 @@ mod tests {
 
     fn cut(chosen: &str, rejected: &str) -> (String, String, String) {
         let at = shared_text(chosen, rejected);
-        (chosen[..at].into(), chosen[at..].into(), rejected[at..].into())
+        (
+            chosen[..at].into(),
+            chosen[at..].into(),
+            rejected[at..].into(),
+        )
     }
 
     fn as_strs(parts: &(String, String, String)) -> (&str, &str, &str) {
@@ -55,8 +79,14 @@ mod tests {
 
     #[test]
     fn a_shared_beginning_is_cut_back_to_a_word_border() {
-        let parts = cut("Human: Hi\n\nAssistant: Yes, sure", "Human: Hi\n\nAssistant: Yesterday");
-        assert_eq!(as_strs(&parts), ("Human: Hi\n\nAssistant:", " Yes, sure", " Yesterday"));
+        let parts = cut(
+            "Human: Hi\n\nAssistant: Yes, sure",
+            "Human: Hi\n\nAssistant: Yesterday",
+        );
+        assert_eq!(
+            as_strs(&parts),
+            ("Human: Hi\n\nAssistant:", " Yes, sure", " Yesterday")
+        );
         let parts = cut("Ask:\nGood", "Ask:\nBad");
         assert_eq!(as_strs(&parts), ("Ask:\n", "Good", "Bad"));
     }

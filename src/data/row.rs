@@ -32,7 +32,8 @@ impl Content {
             Self::Text(text) => (Some(text.as_str()), [].as_slice()),
             Self::Messages(turns) => (None, turns.as_slice()),
         };
-        text.into_iter().chain(turns.iter().map(|turn| turn.content.as_str()))
+        text.into_iter()
+            .chain(turns.iter().map(|turn| turn.content.as_str()))
     }
 
     /// True when there is no text, or only white space.
