@@ -18,8 +18,9 @@
 //! are not read. A UTF-8 byte order mark, CRLF and blank lines are fine; a NUL written as `\u0000` is text like any other.
 
 use super::Rows;
-use super::columns::{Converted, Shape, convert, found, kind};
+use super::columns::{Converted, Shape, convert, found};
 use super::error::{DataError, MAX_ERRORS, MAX_LINE_BYTES, Place, Problem};
+use super::values::kind;
 use serde_json::Value;
 
 const UTF8_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
@@ -147,7 +148,7 @@ fn parse(line: &[u8]) -> Result<Value, Problem> {
     serde_json::from_str(text).map_err(|error| broken(text, &error))
 }
 
-fn invalid_utf8(line: &[u8], bad: str::Utf8Error) -> Problem {
+fn invalid_utf8(line: &[u8], bad: std::str::Utf8Error) -> Problem {
     let (good, rest) = line.split_at_checked(bad.valid_up_to()).unwrap_or_default();
     Problem::InvalidUtf8 {
         column: String::from_utf8_lossy(good).chars().count() + 1,

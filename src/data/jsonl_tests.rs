@@ -222,7 +222,7 @@ fn empty_and_identical_answers_are_kept_and_noted() {
 const BAD: &[(&str, &str)] = &[
     (
         r#"{"prompt":"p","chosen":"a","rejected":"b""#,
-        "not JSON at column 42",
+        "not JSON at column 41",
     ),
     (r#"{"text":"é" "x"}"#, "not JSON at column 13"),
     ("{\"text\":\"a\0b\"}", "control character"),

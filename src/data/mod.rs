@@ -9,6 +9,7 @@ mod lexicon;
 mod prompt;
 mod row;
 mod split;
+mod values;
 
 pub use check::{CheckReport, Leak, LengthSummary, LongerWins, Quantiles, check};
 pub use edit::{AlignError, Alignment, MAX_ALIGN_CELLS, Op, align};

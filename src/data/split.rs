@@ -19,17 +19,29 @@ pub fn split_by_hash(rows: Rows, held_out: f64, salt: &str) -> (Rows, Rows) {
         hash.update(key);
         let bytes: Key = hash.finalize().into();
         // 53 bits: exactly what an f64 in 0..1 can hold.
-        let bits = bytes.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte)) >> 11;
-        (bits as f64) / (1_u64 << 53) as f64 < held_out.clamp(0.0, 1.0)
+        let bits = bytes
+            .iter()
+            .take(8)
+            .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte))
+            >> 11;
+        let share = bits as f64 / (1_u64 << 53) as f64;
+        share < held_out.clamp(0.0, 1.0)
     };
     match rows {
         Rows::Preferences(rows) => {
-            let (held, kept) =
-                rows.into_iter().partition(|row| held(&pair_key(&row.prompt, &row.chosen.content, &row.rejected.content)));
+            let (held, kept) = rows.into_iter().partition(|row| {
+                held(&pair_key(
+                    &row.prompt,
+                    &row.chosen.content,
+                    &row.rejected.content,
+                ))
+            });
             (Rows::Preferences(kept), Rows::Preferences(held))
         }
         Rows::Demonstrations(rows) => {
-            let (held, kept) = rows.into_iter().partition(|row| held(&row_key(&row.prompt, &[&row.answer.content])));
+            let (held, kept) = rows
+                .into_iter()
+                .partition(|row| held(&row_key(&row.prompt, &[&row.answer.content])));
             (Rows::Demonstrations(kept), Rows::Demonstrations(held))
         }
     }
@@ -62,7 +74,10 @@ pub fn fingerprint(rows: &Rows) -> String {
 
 /// The id of a row that brings none: 16 hexadecimal digits of its content's hash.
 pub(super) fn row_id(prompt: &Content, answers: &[&Content]) -> String {
-    row_key(prompt, answers).get(..8).map(hex).unwrap_or_default()
+    row_key(prompt, answers)
+        .get(..8)
+        .map(hex)
+        .unwrap_or_default()
 }
 
 /// Hash of one text or conversation.
@@ -136,7 +151,9 @@ fn put_floats(hash: &mut Sha256, values: Option<&[f32]>) {
         Some(values) => {
             hash.update([1]);
             hash.update((values.len() as u64).to_le_bytes());
-            values.iter().for_each(|value| hash.update(value.to_bits().to_le_bytes()));
+            values
+                .iter()
+                .for_each(|value| hash.update(value.to_bits().to_le_bytes()));
         }
     }
 }
@@ -159,7 +176,10 @@ mod tests {
 
     fn chosen(rows: &Rows) -> Vec<String> {
         match rows {
-            Rows::Preferences(rows) => rows.iter().map(|row| row.chosen.content.answer_text().to_owned()).collect(),
+            Rows::Preferences(rows) => rows
+                .iter()
+                .map(|row| row.chosen.content.answer_text().to_owned())
+                .collect(),
             Rows::Demonstrations(_) => vec![],
         }
     }

@@ -4,7 +4,9 @@
 mod parquet;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avascope::data::{Rows, read_json, read_json_report, read_values, read_values_report, DataError};
+use avascope::data::{
+    DataError, Rows, read_json, read_json_report, read_values, read_values_report,
+};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{Read, Seek as _};
@@ -67,8 +69,10 @@ fn content(path: &Path) -> Result<Content> {
             .read_to_end(&mut magic)
             .with_context(|| format!("cannot read {}", shown(path)))?;
         if magic == PARQUET {
-            file.rewind().with_context(|| format!("cannot read {}", shown(path)))?;
-            let values = parquet::read_values(file).with_context(|| format!("cannot read {}", shown(path)))?;
+            file.rewind()
+                .with_context(|| format!("cannot read {}", shown(path)))?;
+            let values = parquet::read_values(file)
+                .with_context(|| format!("cannot read {}", shown(path)))?;
             return Ok(Content::Table(values));
         }
     }
@@ -83,20 +87,32 @@ fn content(path: &Path) -> Result<Content> {
 }
 
 fn shown(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+    if path == Path::new("-") {
+        "standard input".into()
+    } else {
+        path.display().to_string()
+    }
 }
 
 fn open(path: &Path) -> Result<File> {
     let file = File::open(path).with_context(|| format!("cannot open {}", shown(path)))?;
-    let meta = file.metadata().with_context(|| format!("cannot read {}", shown(path)))?;
-    ensure!(!meta.is_dir(), "{} is a folder; give one of its files", shown(path));
+    let meta = file
+        .metadata()
+        .with_context(|| format!("cannot read {}", shown(path)))?;
+    ensure!(
+        !meta.is_dir(),
+        "{} is a folder; give one of its files",
+        shown(path)
+    );
     Ok(file)
 }
 
 /// Reads all, a gzip decompressed, but never more than `limit` bytes.
 fn read_limited(mut reader: impl Read, limit: u64) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    Read::by_ref(&mut reader).take(GZIP.len() as u64).read_to_end(&mut head)?;
+    Read::by_ref(&mut reader)
+        .take(GZIP.len() as u64)
+        .read_to_end(&mut head)?;
     let gzipped = head == GZIP;
     let whole = std::io::Cursor::new(head).chain(reader);
     let mut bytes = Vec::new();
@@ -106,11 +122,15 @@ fn read_limited(mut reader: impl Read, limit: u64) -> Result<Vec<u8>> {
             .read_to_end(&mut bytes)
             .context("the gzip is damaged or cut off; get the file again")?;
     } else {
-        whole.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        whole
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)?;
     }
     if bytes.len() as u64 > limit {
         let state = if gzipped { " after decompression" } else { "" };
-        bail!("more than {limit} bytes{state}, the most that is read at once; split the file into smaller ones");
+        bail!(
+            "more than {limit} bytes{state}, the most that is read at once; split the file into smaller ones"
+        );
     }
     Ok(bytes)
 }

@@ -14,18 +14,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A damaged file, an unknown compression, a table beyond [`super::MAX_BYTES`], a column that is no JSON (binary).
 pub(super) fn read_values(file: File) -> Result<Vec<Value>> {
     // The crate trusts some counts of the file; a lying file may make it panic, and that must end as an error here.
-    catch_unwind(AssertUnwindSafe(|| read(file))).unwrap_or_else(|_| Err(anyhow!("the Parquet file is damaged")))
+    catch_unwind(AssertUnwindSafe(|| read(file)))
+        .unwrap_or_else(|_| Err(anyhow!("the Parquet file is damaged")))
 }
 
 fn read(file: File) -> Result<Vec<Value>> {
-    let reader = SerializedFileReader::new(file).context("not a whole Parquet file; get the file again")?;
-    let size: i64 = reader.metadata().row_groups().iter().fold(0, |all, group| all.saturating_add(group.total_byte_size()));
+    let reader =
+        SerializedFileReader::new(file).context("not a whole Parquet file; get the file again")?;
+    let size: i64 = reader
+        .metadata()
+        .row_groups()
+        .iter()
+        .fold(0, |all, group| all.saturating_add(group.total_byte_size()));
     let limit = super::MAX_BYTES;
     ensure!(
         u64::try_from(size).is_ok_and(|size| size <= limit),
         "the table says it holds {size} bytes, the most that is read at once is {limit}; split the file into smaller ones"
     );
-    let rows = reader.get_row_iter(None).context("the Parquet schema cannot be read")?;
+    let rows = reader
+        .get_row_iter(None)
+        .context("the Parquet schema cannot be read")?;
     rows.enumerate()
         .map(|(index, row)| {
             let row = row.with_context(|| format!("row {} is damaged, or in a compression that is not built in (snappy, gzip and zstd are)", index + 1))?;
@@ -70,7 +78,9 @@ fn value(field: &Field) -> Result<Value> {
             Err(_) => Value::Null,
         },
         Field::Group(row) => object(row)?,
-        Field::ListInternal(list) => Value::Array(list.elements().iter().map(value).collect::<Result<_>>()?),
+        Field::ListInternal(list) => {
+            Value::Array(list.elements().iter().map(value).collect::<Result<_>>()?)
+        }
         Field::MapInternal(map) => {
             let mut object = Map::new();
             for (key, entry) in map.entries() {

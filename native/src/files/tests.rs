@@ -46,14 +46,24 @@ fn every_data_set_has_the_rows_of_its_manifest() {
         let rows = rows.unwrap();
         let errors: Vec<&DataError> = notes.iter().filter(|note| !note.is_note()).collect();
         assert!(errors.is_empty(), "{errors:?}");
-        assert_eq!(rows.len(), parts[1].parse::<usize>().unwrap(), "{}", parts[0]);
+        assert_eq!(
+            rows.len(),
+            parts[1].parse::<usize>().unwrap(),
+            "{}",
+            parts[0]
+        );
         // A second fingerprint, a split and a check run through on real text.
         let report = check(&rows, &[]);
         println!("{}\n{report}", parts[0]);
         let count = rows.len();
         let (train, held) = avascope::data::split_by_hash(rows, 0.2, "test");
         assert_eq!(train.len() + held.len(), count);
-        assert_eq!(check(&train, &[("held out", &held)]).leaks[0].same_row, 0, "{}", parts[0]);
+        assert_eq!(
+            check(&train, &[("held out", &held)]).leaks[0].same_row,
+            0,
+            "{}",
+            parts[0]
+        );
         files += 1;
     }
     assert!(files >= 16, "{files}");
@@ -69,11 +79,17 @@ fn the_longer_answer_wins_as_often_as_published() {
         return;
     }
     let longer = |name: &str| {
-        let report = check(&read_rows(Path::new(&format!("{DATA}/{name}.jsonl.gz"))).unwrap(), &[]);
+        let report = check(
+            &read_rows(Path::new(&format!("{DATA}/{name}.jsonl.gz"))).unwrap(),
+            &[],
+        );
         report.longer_wins_characters.unwrap()
     };
     let harmless = longer("pairs_hh_harmless");
-    assert_eq!((harmless.wins, harmless.ties, harmless.losses), (805, 8, 1008));
+    assert_eq!(
+        (harmless.wins, harmless.ties, harmless.losses),
+        (805, 8, 1008)
+    );
     assert_eq!(format!("{:.3}", harmless.accuracy_ties_right), "0.446");
     assert!(harmless.low < harmless.accuracy && harmless.accuracy < harmless.high);
     let pandalm = longer("pairs_pandalm");
@@ -86,12 +102,26 @@ fn the_same_rows_come_from_every_container() {
     let lines = b"{\"text\":\"a\"}\n{\"text\":\"b\"}\n";
     let plain = read_rows(&file(&folder, "a.jsonl", lines)).unwrap();
     assert_eq!(plain.len(), 2);
-    assert_eq!(read_rows(&file(&folder, "a.jsonl.gz", &gzip(lines))).unwrap(), plain);
-    assert_eq!(read_rows(&file(&folder, "a.json", b"[{\"text\":\"a\"},{\"text\":\"b\"}]")).unwrap(), plain);
+    assert_eq!(
+        read_rows(&file(&folder, "a.jsonl.gz", &gzip(lines))).unwrap(),
+        plain
+    );
+    assert_eq!(
+        read_rows(&file(
+            &folder,
+            "a.json",
+            b"[{\"text\":\"a\"},{\"text\":\"b\"}]"
+        ))
+        .unwrap(),
+        plain
+    );
     // Two gzips put together are one file.
     let both = [gzip(b"{\"text\":\"a\"}\n"), gzip(b"{\"text\":\"b\"}\n")].concat();
     assert_eq!(read_rows(&file(&folder, "b.gz", &both)).unwrap(), plain);
-    assert_eq!(read_bytes(&folder.path().join("a.jsonl.gz")).unwrap(), lines);
+    assert_eq!(
+        read_bytes(&folder.path().join("a.jsonl.gz")).unwrap(),
+        lines
+    );
 }
 
 #[test]
@@ -100,13 +130,20 @@ fn what_cannot_be_read_says_why_and_where() {
     assert!(said(read_rows(&folder.path().join("none.jsonl"))).contains("cannot open"));
     assert!(said(read_rows(folder.path())).contains("is a folder"));
     assert!(said(read_rows(&file(&folder, "empty.jsonl", b""))).contains("no rows"));
-    let text = said(read_rows(&file(&folder, "bad.jsonl", b"{\"text\":\"a\"}\n{")));
+    let text = said(read_rows(&file(
+        &folder,
+        "bad.jsonl",
+        b"{\"text\":\"a\"}\n{",
+    )));
     assert!(text.contains("bad.jsonl, line 2: not JSON"), "{text}");
     let mut gz = gzip(&b"{\"text\":\"a\"}\n".repeat(1000));
     gz.truncate(gz.len() / 2);
     assert!(said(read_rows(&file(&folder, "cut.gz", &gz))).contains("damaged or cut off"));
     let text = said(read_limited(gzip(&[b' '; 2000]).as_slice(), 1000));
-    assert!(text.contains("more than 1000 bytes after decompression"), "{text}");
+    assert!(
+        text.contains("more than 1000 bytes after decompression"),
+        "{text}"
+    );
     assert_eq!(read_limited(&[b' '; 1000][..], 1000).unwrap().len(), 1000);
 }
 
@@ -123,8 +160,15 @@ const SCHEMA: &str = "message schema {
 
 /// Two rows: a pair of chats with a span and a margin, and one without.
 fn table(compression: Compression) -> Vec<u8> {
-    let text = |values: &[&str]| values.iter().map(|value| ByteArray::from(*value)).collect::<Vec<_>>();
-    let properties = WriterProperties::builder().set_compression(compression).build();
+    let text = |values: &[&str]| {
+        values
+            .iter()
+            .map(|value| ByteArray::from(*value))
+            .collect::<Vec<_>>()
+    };
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .build();
     let mut bytes = Vec::new();
     let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
     let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties)).unwrap();
@@ -134,22 +178,37 @@ fn table(compression: Compression) -> Vec<u8> {
     for turns in [["good", "fine"], ["bad", "poor"]] {
         let mut column = group.next_column().unwrap().unwrap();
         let roles = text(&["user", "assistant", "user", "assistant"]);
-        column.typed::<ByteArrayType>().write_batch(&roles, full, again).unwrap();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&roles, full, again)
+            .unwrap();
         column.close().unwrap();
         let mut column = group.next_column().unwrap().unwrap();
         let contents = text(&["u", turns[0], "v", turns[1]]);
-        column.typed::<ByteArrayType>().write_batch(&contents, full, again).unwrap();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&contents, full, again)
+            .unwrap();
         column.close().unwrap();
     }
     let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<ByteArrayType>().write_batch(&text(&["one"]), Some(&[1, 0]), None).unwrap();
+    column
+        .typed::<ByteArrayType>()
+        .write_batch(&text(&["one"]), Some(&[1, 0]), None)
+        .unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<DoubleType>().write_batch(&[0.5], Some(&[1, 0]), None).unwrap();
+    column
+        .typed::<DoubleType>()
+        .write_batch(&[0.5], Some(&[1, 0]), None)
+        .unwrap();
     column.close().unwrap();
     // The list of spans holds one list of two numbers in the first row, and is absent in the second.
     let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<Int64Type>().write_batch(&[0, 4], Some(&[5, 5, 0]), Some(&[0, 2, 0])).unwrap();
+    column
+        .typed::<Int64Type>()
+        .write_batch(&[0, 4], Some(&[5, 5, 0]), Some(&[0, 2, 0]))
+        .unwrap();
     column.close().unwrap();
     group.close().unwrap();
     writer.close().unwrap();
@@ -179,7 +238,11 @@ fn parquet_gives_the_same_rows_as_json_with_nested_messages() {
 fn broken_parquet_is_an_error_and_never_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let whole = table(Compression::SNAPPY);
-    let text = said(read_rows(&file(&folder, "cut.parquet", &whole[..whole.len() / 2])));
+    let text = said(read_rows(&file(
+        &folder,
+        "cut.parquet",
+        &whole[..whole.len() / 2],
+    )));
     assert!(text.contains("not a whole Parquet file"), "{text}");
     let text = said(read_rows(&file(&folder, "a.parquet.gz", &gzip(&whole))));
     assert!(text.contains("save it as a plain .parquet file"), "{text}");
