@@ -1,5 +1,22 @@
 //! Rows: preferences, demonstrations, spans; their readers and checks.
 
+mod check;
+mod columns;
+mod edit;
+mod error;
+mod jsonl;
+mod lexicon;
+mod prompt;
 mod row;
+mod split;
+mod values;
 
+pub use check::{CheckReport, Leak, LengthSummary, LongerWins, Quantiles, check};
+pub use edit::{AlignError, Alignment, MAX_ALIGN_CELLS, Op, align};
+pub use error::{DataError, MAX_ERRORS, MAX_LINE_BYTES, Place, Problem};
+pub use jsonl::{
+    read_json, read_json_report, read_jsonl, read_jsonl_report, read_values, read_values_report,
+};
+pub use lexicon::{LexiconEntry, LexiconError, read_lexicon};
 pub use row::{Answer, Content, DemonstrationRow, PreferenceRow, Rows, Span};
+pub use split::{fingerprint, split_by_hash};
