@@ -1,3 +1,24 @@
 //! Decoders, adapters, and the import of safetensors, GGUF and llama2.c files.
+//!
+//! A model is a [`ModelConfig`], a flat map of named [`Weights`], and a forward function chosen by the architecture.
+//! Names are Hugging Face's, so that importers, adapters, optimisers and exporters speak of the same things.
 
+mod attention;
+mod config;
+mod decoder;
+mod error;
 pub mod gguf;
+mod gpt2;
+pub mod huggingface;
+mod import;
+mod llama;
+mod lora;
+mod random;
+pub mod safetensors;
+mod weights;
+
+pub use config::{Architecture, ModelConfig, RopeScaling, expected_shapes, is_transposed};
+pub use decoder::{Decoder, ForwardOptions, TrunkOutput};
+pub use error::ModelError;
+pub use lora::{ExportedLora, Lora, LoraConfig};
+pub use weights::{Weight, Weights};
