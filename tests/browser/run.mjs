@@ -17,7 +17,7 @@ function fail(message) {
   process.exit(1);
 }
 
-if (files.length === 0) fail(`no test file in ${here} has ${wanted.join(' or ')} in its name`);
+if (files.length === 0) fail(`no test file in ${here} has one of these in its name: ${wanted.join(', ')}`);
 if (!existsSync(join(here, 'node_modules', 'playwright-core'))) {
   fail(`playwright-core is missing; install it with \`npm ci\` in ${here}, or run \`cargo xtask test --only browser\``);
 }

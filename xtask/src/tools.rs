@@ -167,16 +167,26 @@ impl House {
         }
         println!("{package} {version} is missing: building it (a few minutes, once).");
         let wanted = format!("{package}@{version}");
-        let mut install = self.cargo(&["install", "--locked", "--force", "--root"]);
-        install.arg(&self.tools).arg(&wanted);
-        run(&mut install).with_context(|| {
-            format!(
-                "{package} {version} is needed to build the page and could not be installed into {}. It is a Rust program \
-                 that needs a C compiler (Debian: `apt-get install build-essential`; macOS: `xcode-select --install`; \
-                 Windows: the C++ build tools of Visual Studio). By hand: `cargo install --locked {wanted}`",
-                self.tools.display()
-            )
-        })
+        let install = |locked: &[&str]| {
+            let mut command = self.cargo(&["install", "--force", "--root"]);
+            command.arg(&self.tools).args(locked).arg(&wanted);
+            run(&mut command)
+        };
+        // The versions that its makers tested with come first. A registry mirror that lags behind may lack one of them:
+        // then whichever compatible versions it has.
+        install(&["--locked"])
+            .or_else(|error| {
+                println!("{error:#}; trying with the versions that this registry has");
+                install(&[])
+            })
+            .with_context(|| {
+                format!(
+                    "{package} {version} is needed to build the page and could not be installed into {}. It is a Rust \
+                     program that needs a C compiler (Debian: `apt-get install build-essential`; macOS: `xcode-select \
+                     --install`; Windows: the C++ build tools of Visual Studio). By hand: `cargo install {wanted}`",
+                    self.tools.display()
+                )
+            })
     }
 
     pub fn ensure_node(&self) -> Result<()> {
