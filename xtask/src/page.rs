@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Largest WebAssembly that the page may ask a visitor to fetch, in bytes after Brotli.
 const SIZE_LIMIT: u64 = 3_500_000;
-/// Host of most pages compress with about this; 11 takes minutes for a few percent.
+/// About what hosts compress with; the highest, 11, takes minutes for a few percent.
 const BROTLI_QUALITY: &str = "9";
 /// What rustc's default and `.cargo/config.toml` let the compiler use; wasm-opt has to be told.
 const WASM_FEATURES: [&str; 7] = [
@@ -145,14 +145,7 @@ fn wasm_opt(house: &House, from: &Path, to: &Path) -> Result<()> {
     println!("wasm-opt takes minutes for a module of this size.");
     let start = Instant::now();
     let mut command = house.command("node");
-    // The default stack is too small for the deepest functions of a module of this size.
-    command.arg("--stack-size=8000").arg(
-        tools
-            .join("node_modules")
-            .join("binaryen")
-            .join("bin")
-            .join("wasm-opt"),
-    );
+    command.arg(tools.join("node_modules/binaryen/bin/wasm-opt"));
     run(command
         .arg(from)
         .arg("-O2")
