@@ -1,0 +1,275 @@
+//! `cargo xtask test`: every check of the project, one stage after the other, and a summary.
+//!
+//! A stage that fails does not stop the later ones: one run tells everything that is wrong.
+
+use crate::args::Choice;
+use crate::page;
+use crate::system::{Gpu, ensure_chromium, ensure_gpu};
+use crate::tools::{House, WASM_TARGET, run};
+use anyhow::{Result, bail};
+use std::time::{Duration, Instant};
+
+/// Tells the library's tests that a GPU is expected: without it those that need one say that they are skipped.
+const TEST_WGPU: &str = "AVASCOPE_TEST_WGPU";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Fmt,
+    Clippy,
+    Test,
+    Page,
+    Unit,
+    Browser,
+}
+
+impl Stage {
+    /// In the order they run: what fails fastest comes first.
+    pub const ALL: [Self; 6] = [
+        Self::Fmt,
+        Self::Clippy,
+        Self::Test,
+        Self::Page,
+        Self::Unit,
+        Self::Browser,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Test => "test",
+            Self::Page => "page",
+            Self::Unit => "unit",
+            Self::Browser => "browser",
+        }
+    }
+
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::Fmt => "formatting of the Rust code",
+            Self::Clippy => "lints, natively and for WebAssembly",
+            Self::Test => "tests of the library, the command and xtask",
+            Self::Page => "building the page",
+            Self::Unit => "types and unit tests of the page",
+            Self::Browser => "the page in a real browser",
+        }
+    }
+
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|stage| stage.name() == name) {
+            Some(stage) => Ok(stage),
+            None => bail!("`{name}` is not a stage; there are: {}", Self::names()),
+        }
+    }
+
+    fn run(self, house: &House) -> Result<()> {
+        match self {
+            Self::Fmt => run(&mut house.cargo(&["fmt", "--all", "--check"])),
+            Self::Clippy => clippy(house),
+            Self::Test => test(house),
+            Self::Page => page::build(house, false),
+            Self::Unit => unit(house),
+            Self::Browser => browser(house),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// Something it needs failed before.
+    NotRun,
+    /// Left out by `--only` or `--skip`.
+    LeftOut,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+            Self::NotRun => "not run",
+            Self::LeftOut => "left out",
+        }
+    }
+}
+
+/// Runs the chosen stages; fails when one of them did.
+pub fn run_all(house: &House, choice: &Choice) -> Result<()> {
+    let mut results: Vec<(Stage, Outcome, Duration)> = Vec::new();
+    for (index, stage) in Stage::ALL.into_iter().enumerate() {
+        if !choice.includes(stage) {
+            results.push((stage, Outcome::LeftOut, Duration::ZERO));
+            continue;
+        }
+        println!(
+            "\n=== [{}/{}] {}: {}",
+            index + 1,
+            Stage::ALL.len(),
+            stage.name(),
+            stage.purpose()
+        );
+        if stage == Stage::Browser
+            && results
+                .iter()
+                .any(|result| (result.0, result.1) == (Stage::Page, Outcome::Failed))
+        {
+            println!("not run, since the page could not be built");
+            results.push((stage, Outcome::NotRun, Duration::ZERO));
+            continue;
+        }
+        let start = Instant::now();
+        let outcome = match stage.run(house) {
+            Ok(()) => Outcome::Passed,
+            Err(error) => {
+                println!("error: {error:#}");
+                Outcome::Failed
+            }
+        };
+        let took = start.elapsed();
+        println!(
+            "=== {} {} after {:.1} s",
+            stage.name(),
+            outcome.word(),
+            took.as_secs_f64()
+        );
+        results.push((stage, outcome, took));
+    }
+    print!("\n{}", summary(&results));
+    let failed: Vec<&str> = results
+        .iter()
+        .filter(|result| result.1 == Outcome::Failed)
+        .map(|result| result.0.name())
+        .collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("failed: {}", failed.join(", "))
+    }
+}
+
+fn summary(results: &[(Stage, Outcome, Duration)]) -> String {
+    let mut text = String::new();
+    for (stage, outcome, took) in results {
+        let time = if took.is_zero() {
+            String::new()
+        } else {
+            format!("{:.1} s", took.as_secs_f64())
+        };
+        let line = format!("{:<9}{:<10}{time:>9}", stage.name(), outcome.word());
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    let total: Duration = results.iter().map(|result| result.2).sum();
+    text.push_str(&format!(
+        "{:<19}{:>9}\n",
+        "together",
+        format!("{:.1} s", total.as_secs_f64())
+    ));
+    text
+}
+
+fn clippy(house: &House) -> Result<()> {
+    house.ensure_wasm_target()?;
+    run(&mut house.cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    let page = [
+        "clippy",
+        "--release",
+        "--target",
+        WASM_TARGET,
+        "-p",
+        "avascope",
+        "--lib",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run(&mut House::without_rustflags(house.cargo(&page)))
+}
+
+fn test(house: &House) -> Result<()> {
+    // `--no-fail-fast`: one failing test program must not hide what the others say.
+    let mut cargo = house.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    match ensure_gpu(house) {
+        Gpu::Software(driver) => {
+            println!(
+                "The GPU tests run on the software driver {driver}: slow, and only for correctness."
+            );
+            cargo.env(TEST_WGPU, "1");
+        }
+        Gpu::Hardware => {
+            println!("The GPU tests run on this machine's GPU.");
+            cargo.env(TEST_WGPU, "1");
+        }
+        Gpu::Missing(reason) => {
+            println!("SKIPPED: the tests that compute on a GPU, since {reason}");
+            cargo.env_remove(TEST_WGPU);
+        }
+    }
+    run(&mut cargo)
+}
+
+fn unit(house: &House) -> Result<()> {
+    let www = house.www();
+    house.npm_ci(&www)?;
+    run(&mut house.npm(&www, &["run", "--if-present", "check"]))?;
+    run(&mut house.npm(&www, &["run", "--if-present", "test"]))
+}
+
+fn browser(house: &House) -> Result<()> {
+    house.npm_ci(&house.browser_tests())?;
+    let chromium = ensure_chromium(house)?;
+    println!("Chromium: {}", chromium.display());
+    let mut node = house.command("node");
+    run(node
+        .arg(house.browser_tests().join("run.mjs"))
+        .env("CHROME", chromium))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_found_by_their_own_names_only() {
+        for stage in Stage::ALL {
+            assert_eq!(Stage::from_name(stage.name()).unwrap(), stage);
+        }
+        let message = format!("{:#}", Stage::from_name("tests").unwrap_err());
+        assert!(
+            message.contains("fmt, clippy, test, page, unit, browser"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn the_summary_has_one_line_a_stage_and_the_sum_of_the_times() {
+        let results = [
+            (Stage::Fmt, Outcome::Passed, Duration::from_millis(1500)),
+            (Stage::Page, Outcome::Failed, Duration::from_secs(60)),
+            (Stage::Unit, Outcome::LeftOut, Duration::ZERO),
+            (Stage::Browser, Outcome::NotRun, Duration::ZERO),
+        ];
+        let expected = "\
+fmt      passed        1.5 s
+page     FAILED       60.0 s
+unit     left out
+browser  not run
+together              61.5 s
+";
+        assert_eq!(summary(&results), expected);
+    }
+}
