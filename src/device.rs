@@ -248,6 +248,15 @@ fn native_gpu(asked: &str, backend: &str, device: Device) -> OpenDevice {
     }
 }
 
+/// The one GPU of a test process: a runtime can be opened once, and tests run side by side.
+#[cfg(test)]
+pub(crate) async fn shared_test_gpu() -> Result<Device, DeviceError> {
+    static OPENED: std::sync::OnceLock<Result<Device, DeviceError>> = std::sync::OnceLock::new();
+    OPENED
+        .get_or_init(|| pollster::block_on(wgpu("gpu", WgpuBackend::Auto)).map(|adapter| adapter.open.device))
+        .clone()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,13 +2,18 @@
 //! raw value of its spread. Source: AVA, arXiv 2411.09341, Eq. 8-10; the form (one linear layer on the hidden state
 //! after the final norm) and the start at zero are ours: the posterior starts exactly at the prior N(0, 1).
 
+use super::{HeadOutput, Layout, StepsConfig};
 use crate::model::{Weight, Weights};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// Name of the matrix `[H, 2]` in checkpoints.
 pub const HEAD_WEIGHT: &str = "reward_head.weight";
 /// Name of the bias `[2]` in checkpoints.
 pub const HEAD_BIAS: &str = "reward_head.bias";
+
+/// Names of the reward weights' query and key layers `[H, d]`.
+const WEIGHT_QUERY: &str = "reward_weights.query";
+const WEIGHT_KEY: &str = "reward_weights.key";
 
 /// A linear layer from hidden states to (mean, raw spread).
 #[derive(Clone, Debug)]
@@ -26,14 +31,39 @@ impl RewardHead {
         Self { weights }
     }
 
-    /// Mean and raw spread, each `[B, T]`, from hidden states `[B, T, H]`.
-    pub fn forward(&self, hidden: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+    /// Adds the queries and keys of the reward weights, two bias-free layers `[H, width]`, drawn from `seed`.
+    pub fn with_reward_weights(mut self, hidden: usize, width: usize, seed: u64, device: &Device) -> Self {
+        let mut random = crate::world::Rng::new(seed);
+        for name in [WEIGHT_QUERY, WEIGHT_KEY] {
+            // The usual scale of a linear layer: weights start near 1/L everywhere.
+            let std = (1.0 / hidden as f64).sqrt();
+            let values: Vec<f32> = (0..hidden * width).map(|_| (std * random.normal()) as f32).collect();
+            let tensor = Tensor::from_data(TensorData::new(values, [hidden, width]), device);
+            self.weights.insert(name, Weight::Matrix(tensor));
+        }
+        self
+    }
+
+    /// The head's word on every position of hidden states `[B, T, H]`.
+    pub fn forward(&self, hidden: Tensor<3>, layout: &Layout, cfg: &StepsConfig) -> HeadOutput {
         let [b, t, h] = hidden.dims();
         let weight = self.weights.matrix(HEAD_WEIGHT);
         let bias = self.weights.vector(HEAD_BIAS);
-        let out = hidden.reshape([b * t, h]).matmul(weight) + bias.unsqueeze::<2>();
-        let mean = out.clone().slice([0..b * t, 0..1]).reshape([b, t]);
-        let raw = out.slice([0..b * t, 1..2]).reshape([b, t]);
-        (mean, raw)
+        let flat = hidden.reshape([b * t, h]);
+        let out = flat.clone().matmul(weight) + bias.unsqueeze::<2>();
+        let output = HeadOutput {
+            mean: out.clone().slice([0..b * t, 0..1]).reshape([b, t]),
+            raw: out.slice([0..b * t, 1..2]).reshape([b, t]),
+            weights: None,
+        };
+        if self.weights.get(WEIGHT_QUERY).is_none() {
+            return output;
+        }
+        let project = |name: &str| {
+            let weight = self.weights.matrix(name);
+            let [_, width] = weight.dims();
+            flat.clone().matmul(weight).reshape([b, t, width])
+        };
+        output.weighted(project(WEIGHT_QUERY), project(WEIGHT_KEY), layout, cfg)
     }
 }

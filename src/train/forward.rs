@@ -81,12 +81,11 @@ pub async fn steps_of(
             }
         }
     };
-    let (mean, raw) = head.forward(trunk.hidden);
+    let output = head.forward(trunk.hidden, layout, objective.steps_config());
     Ok(assemble(
         layout,
         trunk.per_step,
-        mean,
-        raw,
+        output,
         objective.steps_config(),
         normaliser,
         device,
@@ -136,7 +135,7 @@ fn run_trunk(
     let hidden = output.hidden.clone().reshape([b * t, decoder.config.hidden_size]);
     let logits = decoder.logits(hidden.select(0, ints(positions)));
     debug_assert_eq!(logits.dims()[0], n);
-    let values = action_values(logits, ints(actions), objective.steps_config());
+    let values = action_values(logits, ints(actions), None, objective.steps_config());
     let places = ints(places);
     let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
     let mask = Tensor::<2>::from_data(TensorData::new(mask, [b, s]), device).equal_scalar(0.0);

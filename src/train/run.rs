@@ -13,7 +13,7 @@ use crate::data::Rows;
 use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora};
 use crate::objective::{Objective, Progress, RowKind};
-use crate::reward::{Layout, Normaliser, RewardHead, Steps};
+use crate::reward::{Layout, Normaliser, RewardHead, Steps, WeightOn};
 use crate::text::{EncodeOptions, TextTokenizer};
 use burn::tensor::{Device, Tensor, Transaction};
 
@@ -92,6 +92,10 @@ impl Run {
             objective.steps_config().raw_spread_at_prior(),
             &autodiff,
         );
+        if objective.steps_config().rwt != WeightOn::Off {
+            let hidden = model.decoder.config.hidden_size;
+            head = head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, config.seed, &autodiff);
+        }
         head.weights = head.weights.trainable(&autodiff, |_| true);
 
         let truncated_rows =
@@ -382,6 +386,9 @@ impl Run {
         self.stale >= self.config.early_stopping_patience
     }
 }
+
+/// Width of the reward weights' queries and keys: one head of the usual size.
+const REWARD_WEIGHT_WIDTH: usize = 64;
 
 /// Keeps the row order apart from initial weights drawn from the same seed.
 const SAMPLER_SALT: u64 = 0x5157_6e13_7a2f_90c4;

@@ -132,7 +132,7 @@ impl Session {
             Rows::Preferences(rows) => (rows.len(), true),
             Rows::Demonstrations(rows) => (rows.len(), false),
         };
-        let longer_wins = check(rows, &[]).longer_wins.map(|floor| floor.accuracy);
+        let longer_wins = check(rows, &[]).longer_wins_characters.map(|floor| floor.accuracy);
         Ok(Reply::Data { name: name.clone(), rows: count, pairs, longer_wins })
     }
 

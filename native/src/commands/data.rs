@@ -3,7 +3,8 @@
 use super::print_line;
 use crate::args::DataCommand;
 use anyhow::Result;
-use avascope::data::{Rows, check, rows_to_jsonl};
+use avascope::data::{Rows, check};
+use avascope::world::rows_to_jsonl;
 
 /// Looks at rows, or draws them.
 pub fn run(command: DataCommand) -> Result<()> {
