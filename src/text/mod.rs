@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod gguf;
 mod llama2c;
+mod offsets;
 mod spm;
 mod tokenizer;
 
