@@ -267,9 +267,6 @@ fn find_turns(
     let mut turns: Vec<Turn> = Vec::with_capacity(assistant.len());
     let mut from = 0;
     for &i in assistant {
-        let Some(message) = messages.get(i) else {
-            continue;
-        };
         let unstable = TextError::TemplateUnstable { turn: i + 1 };
         let before = prefix(i, false).filter(|b| *b >= from);
         let header = prefix(i, true).filter(|h| *h >= from && before.is_none_or(|b| *h > b));

@@ -261,7 +261,7 @@ impl TextTokenizer {
             })?;
         let added = raw.get_special_tokens_mask();
         // Around an empty text the tokens in front and behind meet; then those known to stand in front are counted.
-        let mut leading = added
+        let leading = added
             .iter()
             .take(inner.leading)
             .take_while(|m| **m == 1)
@@ -279,12 +279,10 @@ impl TextTokenizer {
                 (Some(true), Some(bos)) if leading == 0 || ids.first() != Some(&bos) => {
                     ids.insert(0, bos);
                     offsets.insert(0, (0, 0));
-                    leading += 1;
                 }
                 (Some(false), Some(bos)) if leading > 0 && ids.first() == Some(&bos) => {
                     ids.remove(0);
                     offsets.remove(0);
-                    leading -= 1;
                 }
                 _ => {}
             }
