@@ -63,8 +63,9 @@ struct Row {
 /// If either is given as messages, the conversation goes through the chat template as a whole (a prompt string becomes a
 /// user's message, an empty one none; an answer string becomes an assistant's message) and the answer's assistant turns
 /// are found in what the template wrote. A turn starts where the template, asked for an answer to the messages before it,
-/// would have stopped, and ends with the first control token behind its content, or, in templates without control tokens,
-/// where the template stops after that turn. A token that straddles a border counts as the answer's.
+/// stops (where it writes no header, with the content), and ends with the first control token behind its content, or, in
+/// templates without control tokens, where the template stops after that turn. A token that straddles a border counts as
+/// the answer's. Nothing is appended, and special tokens are only those that the template writes.
 ///
 /// # Errors
 /// [`TextError::EmptyAnswer`], [`TextError::NoAssistantTurn`], [`TextError::TemplateUnstable`], [`TextError::TooLong`],
@@ -146,10 +147,8 @@ struct Turn {
     start: usize,
     /// Where its content stands, if it stands there as it was given.
     content: Option<Written>,
-    /// Where the template stops after this turn, if it writes the turn the same way when more messages follow.
-    end: Option<usize>,
-    /// Where the next assistant turn starts, or the text ends.
-    limit: usize,
+    /// Where the template stops after this turn.
+    end: usize,
 }
 
 /// A message's content in the rendered conversation, in bytes.
@@ -196,9 +195,8 @@ fn chat(tok: &TextTokenizer, prompt: &[Message], answer: &[Message]) -> Result<R
     let mut offsets = vec![None; encoding.ids.len()];
     let mut last = (0, 0);
     let mut answer_text = displayed.content.clone();
-    for (turn, message) in turns.iter().zip(&assistant) {
-        let end = turn_end(tok, &text, &encoding.ids, &spans, turn)
-            .ok_or(TextError::TemplateUnstable { turn: message + 1 })?;
+    for turn in &turns {
+        let (_, end) = turn_end(tok, &encoding.ids, &spans, turn);
         // A token without characters (a space put in front of the turn) is inside when its place is.
         let inside = |&(a, b): &(usize, usize)| {
             if a == b {
@@ -221,9 +219,9 @@ fn chat(tok: &TextTokenizer, prompt: &[Message], answer: &[Message]) -> Result<R
         let (from, to, cut) = match &turn.content {
             Some(content) => (content.start, content.end, content.cut),
             None => {
-                let end = turn.end.unwrap_or(turn.limit);
-                answer_text = text.get(turn.start..end).unwrap_or_default().to_owned();
-                (turn.start, end, 0)
+                let (to, _) = turn_end(tok, &encoding.ids, &spans, turn);
+                answer_text = text.get(turn.start..to).unwrap_or_default().to_owned();
+                (turn.start, to, 0)
             }
         };
         let (from, to) = (characters(&text, from), characters(&text, to));
@@ -274,20 +272,24 @@ fn find_turns(
         // Without a generation prompt the turn's header is not told apart from its content, unless the content is seen.
         let start = header
             .or(content.as_ref().map(|c| c.start))
-            .ok_or(unstable.clone())?;
-        let end = prefix(i + 1, false);
-        if end.is_some_and(|end| end < start) {
-            return Err(unstable);
-        }
-        if let Some(previous) = turns.last_mut() {
-            previous.limit = start;
-        }
-        from = end.or(content.as_ref().map(|c| c.end)).unwrap_or(start);
+            .ok_or_else(|| unstable.clone())?;
+        // A template that rewrites earlier turns still writes the same behind their content.
+        let behind = || -> Option<usize> {
+            let content = content.as_ref()?;
+            let tail = with_stand_in(tok, text, messages.get(..=i)?, i).ok()?.1?;
+            text.get(content.end..)?
+                .starts_with(&tail)
+                .then_some(content.end + tail.len())
+        };
+        let end = prefix(i + 1, false)
+            .filter(|end| *end >= start)
+            .or_else(behind)
+            .ok_or(unstable)?;
+        from = end;
         turns.push(Turn {
             start,
             content,
             end,
-            limit: text.len(),
         });
     }
     Ok(turns)
@@ -301,63 +303,65 @@ fn find_content(
     messages: &[Message],
     i: usize,
 ) -> Result<Option<Written>, TextError> {
-    let mut stand_in = "\u{e0f1}".to_owned();
-    while text.contains(&stand_in) {
-        stand_in.push('\u{e0f1}');
-    }
-    let mut changed = messages.to_vec();
-    let Some(message) = changed.get_mut(i) else {
+    let Some(content) = messages.get(i).map(|m| m.content.as_str()) else {
         return Ok(None);
     };
-    let content = std::mem::replace(&mut message.content, stand_in.clone());
-    let changed = tok.render_chat(&changed, false)?;
-    let Some((head, _)) = changed.split_once(&stand_in) else {
-        return Ok(None);
-    };
-    let Some(tail) = text.strip_prefix(head) else {
+    let (head, _) = with_stand_in(tok, text, messages, i)?;
+    let Some((head, tail)) = head.and_then(|head| Some((head.len(), text.strip_prefix(&*head)?)))
+    else {
         return Ok(None);
     };
     let cut = content.chars().take_while(|c| c.is_whitespace()).count();
     let forms = [
-        (content.as_str(), 0),
+        (content, 0),
         (content.trim_end(), 0),
         (content.trim_start(), cut),
         (content.trim(), cut),
     ];
     let found = forms.into_iter().find(|(form, _)| tail.starts_with(form));
     Ok(found.map(|(form, cut)| Written {
-        start: head.len(),
-        end: head.len() + form.len(),
+        start: head,
+        end: head + form.len(),
         cut,
     }))
 }
 
-/// Where the turn's last token ends: with the first control token behind the content, else where the template stops.
-fn turn_end(
+/// What the template writes before and behind the content of `messages[i]`, seen by rendering a content that stands
+/// nowhere else. `None` where it writes no content at all.
+fn with_stand_in(
     tok: &TextTokenizer,
     text: &str,
+    messages: &[Message],
+    i: usize,
+) -> Result<(Option<String>, Option<String>), TextError> {
+    let mut stand_in = "\u{e0f1}".to_owned();
+    while text.contains(&stand_in) {
+        stand_in.push('\u{e0f1}');
+    }
+    let mut changed = messages.to_vec();
+    if let Some(message) = changed.get_mut(i) {
+        message.content.clone_from(&stand_in);
+    }
+    let changed = tok.render_chat(&changed, false)?;
+    let parts = changed.split_once(&stand_in);
+    Ok(parts
+        .map(|(head, tail)| (head.to_owned(), tail.to_owned()))
+        .unzip())
+}
+
+/// Where the turn's text stops and where its last token ends: at the first control token behind the content, else where
+/// the template stops.
+fn turn_end(
+    tok: &TextTokenizer,
     ids: &[u32],
     spans: &[(usize, usize)],
     turn: &Turn,
-) -> Option<usize> {
+) -> (usize, usize) {
     let behind = turn.content.as_ref().map_or(turn.start, |c| c.end);
-    let limit = turn.end.unwrap_or(turn.limit);
-    let control = ids
-        .iter()
+    ids.iter()
         .zip(spans)
-        .filter(|(id, (a, b))| *a >= behind && a < b && *b <= limit && tok.is_special(**id))
-        .map(|(_, span)| *span)
-        .next();
-    match (control, turn.end) {
-        (Some((_, end)), Some(_)) => Some(end),
-        (None, Some(end)) => Some(end),
-        // Where the template's stop is unknown, a control token further off may belong to the next turn's header.
-        (Some((start, end)), None) => {
-            let between = text.get(behind..start)?;
-            (turn.content.is_some() && between.trim().is_empty()).then_some(end)
-        }
-        (None, None) => None,
-    }
+        .find(|(id, (a, b))| *a >= behind && a < b && *b <= turn.end && tok.is_special(**id))
+        .map_or((turn.end, turn.end), |(_, span)| *span)
 }
 
 fn truncate(

@@ -231,7 +231,7 @@ fn a_template_without_control_tokens_or_header_gives_whole_turns() {
 const FORGETS: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 #[test]
-fn a_template_that_rewrites_earlier_turns_is_followed_while_control_tokens_show_the_border() {
+fn a_template_that_rewrites_earlier_turns_is_followed() {
     let tok = chatml(FORGETS);
     let rows = turns(&[
         ("user", "a"),
@@ -245,9 +245,39 @@ fn a_template_that_rewrites_earlier_turns_is_followed_while_control_tokens_show_
         ["b<|im_end|>", "<think>\n\n</think>\n\nd<|im_end|>"]
     );
     assert_eq!(displayed(&row), "d");
-    let hidden = FORGETS.replace("<|im_end|>", "");
-    let error = encode_answer(&chatml(&hidden), &text(""), &rows, &OPTIONS).unwrap_err();
+    // Without an end-of-turn token the turn ends where the template stops, not with the next header's token.
+    let tok = chatml(&FORGETS.replace("<|im_end|>", ""));
+    let row = encode_answer(&tok, &text(""), &rows, &OPTIONS).unwrap();
+    assert_eq!(answers(&tok, &row), ["b\n", "<think>\n\n</think>\n\nd\n"]);
+}
+
+#[test]
+fn a_template_that_hides_the_borders_is_an_error() {
+    let hides = "{{ messages|length }}{% for m in messages %}{{ m.content|reverse }}{% endfor %}";
+    let error = encode_answer(
+        &chatml(hides),
+        &turns(&[("user", "ab")]),
+        &turns(&[("assistant", "cd"), ("user", "e")]),
+        &OPTIONS,
+    )
+    .unwrap_err();
     assert_eq!(error, TextError::TemplateUnstable { turn: 2 });
+}
+
+#[test]
+fn content_that_the_template_changes_is_displayed_as_it_was_written() {
+    let shouts = CHATML.replace("message['content']", "message['content']|upper");
+    let tok = chatml(&shouts);
+    let row = encode_answer(
+        &tok,
+        &turns(&[("user", "a")]),
+        &turns(&[("assistant", "bc")]),
+        &OPTIONS,
+    )
+    .unwrap();
+    assert_eq!(answers(&tok, &row), ["BC<|im_end|>"]);
+    assert_eq!(row.answer_text, "BC");
+    assert_eq!(displayed(&row), "BC");
 }
 
 #[test]

@@ -99,9 +99,10 @@ fn templates_have_what_transformers_gives_them() {
         "<s>|<a> & 'b'"
     );
     assert_eq!(
-        render("{{ messages|tojson }}").unwrap(),
-        r#"[{"content": " <a> & 'b' ", "role": "user"}]"#
+        render("{{ messages[0].content|tojson }} {{ {'a': [1, 'é']}|tojson }}").unwrap(),
+        "\" <a> & 'b' \" {\"a\": [1, \"é\"]}"
     );
+    assert_eq!(render("{{ [1]|tojson(indent=2) }}").unwrap(), "[\n  1\n]");
     assert_eq!(
         render("  {% if tools is none %}\n  x\n  {% endif %}\ny\n").unwrap(),
         "  x\ny"
