@@ -115,7 +115,7 @@ fn templates_have_what_transformers_gives_them() {
         render("{% for m in messages %}{% break %}{% endfor %}z").unwrap(),
         "z"
     );
-    assert_eq!(render("{{ strftime_now is defined }}").unwrap(), "false");
+    assert_eq!(render("{{ strftime_now is defined }}").unwrap(), "False");
     assert!(
         render("{{ strftime_now('%Y') }}")
             .unwrap_err()
