@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Reads every row as an object.
 ///
 /// # Errors
-/// A damaged file, an unknown compression, a table beyond [`super::MAX_BYTES`], a column that is no JSON (binary).
+/// A damaged file, a compression that is not built in, or a table beyond [`super::MAX_BYTES`].
 pub(super) fn read_values(file: File) -> Result<Vec<Value>> {
     // The crate trusts some counts of the file; a lying file may make it panic, and that must end as an error here.
     catch_unwind(AssertUnwindSafe(|| read(file)))
@@ -71,8 +71,8 @@ fn value(field: &Field) -> Result<Value> {
         Field::Float(value) => float(f64::from(*value)),
         Field::Double(value) => float(*value),
         Field::Str(text) => Value::String(text.clone()),
-        // Older writers leave text without its mark as text. Other bytes (pictures, say) are no column of ours: their
-        // hint is enough, should one be asked for.
+        // Older writers do not mark text as text. Other bytes (pictures, say) count as absent: should such a column be
+        // asked for, the row's error names it.
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => Value::String(text.to_owned()),
             Err(_) => Value::Null,
