@@ -169,6 +169,9 @@ pub struct Transition {
     pub done: bool,
 }
 
+/// P(s'|s,a) as (state, probability) entries; entries may share a state or have probability 0.
+pub type Outcomes = [(usize, f64); 3];
+
 /// The steps of one episode, in order.
 pub type Episode = Vec<Transition>;
 
@@ -314,7 +317,7 @@ impl Gridworld {
 
     /// P(s'|s,a) as three (state, probability) entries; entries may share a state or have probability 0.
     #[must_use]
-    pub fn transitions(&self, state: usize, action: usize) -> [(usize, f64); 3] {
+    pub fn transitions(&self, state: usize, action: usize) -> Outcomes {
         [
             (self.step_to(state, action), 1.0 - self.slip),
             (self.step_to(state, (action + 1) % 4), self.slip / 2.0),
@@ -432,7 +435,7 @@ impl Gridworld {
             }
         };
         // Rewards do not change between sweeps: their expectation is taken once.
-        let table: Vec<[(f64, [(usize, f64); 3]); 4]> = (0..n)
+        let table: Vec<[(f64, Outcomes); 4]> = (0..n)
             .map(|s| {
                 std::array::from_fn(|a| {
                     let to = self.transitions(s, a);

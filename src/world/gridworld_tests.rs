@@ -160,11 +160,8 @@ fn slips_and_boltzmann_choices_come_as_often_as_stated() {
         );
     };
     let mut moved = [0usize; 9];
-    for a in 0..4 {
-        close(
-            episodes.iter().filter(|e| e[0].action == a).count(),
-            policy[4][a],
-        );
+    for (a, p) in policy[4].iter().enumerate() {
+        close(episodes.iter().filter(|e| e[0].action == a).count(), *p);
     }
     for e in &episodes {
         moved[e[0].next_state] += 1;

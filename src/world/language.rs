@@ -274,6 +274,15 @@ impl Reader {
         find(opener).is_some_and(|i| self.debts[LEXICON[i].link].is_some())
     }
 
+    /// Whether the pair word `id` would complete its pair.
+    pub(super) fn awaited(&self, id: usize) -> bool {
+        LEXICON.get(id).is_some_and(|e| {
+            e.class == Pair
+                && !self.pair_done[e.link]
+                && self.halves[e.link].is_some_and(|(first, _)| first != id)
+        })
+    }
+
     /// The expected reward of `id` as the next word, without reading it.
     pub(super) fn peek(&self, id: usize) -> f32 {
         self.clone().read(Some(id)).truth.mean

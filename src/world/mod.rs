@@ -19,8 +19,8 @@ mod tokenizer;
 mod writer;
 
 pub use gridworld::{
-    ACTIONS, Action, Cell, Episode, GridError, Gridworld, Plan, SarsaRow, Transition, boltzmann,
-    sarsa_rows,
+    ACTIONS, Action, Cell, Episode, GridError, Gridworld, Outcomes, Plan, SarsaRow, Transition,
+    boltzmann, sarsa_rows,
 };
 pub use language::{Language, Reading, TokenTruth, WordClass};
 pub use rng::{Rng, RngStateError};
