@@ -81,7 +81,12 @@ impl Places {
     ///
     /// # Panics
     /// When a real token's position is not below `limit`: texts are cut to the model's length before they come here.
-    pub(crate) fn positions(&self, limit: usize, segments: &[u32], device: &Device) -> Tensor<2, Int> {
+    pub(crate) fn positions(
+        &self,
+        limit: usize,
+        segments: &[u32],
+        device: &Device,
+    ) -> Tensor<2, Int> {
         let offset = self.keys - self.queries;
         let batch = segments.len() / self.keys.max(1);
         for b in 0..batch {

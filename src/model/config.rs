@@ -144,9 +144,9 @@ impl Fields<'_> {
 
     fn tokens(&self, field: &str) -> Result<Vec<u32>, ModelError> {
         let one = |v: &Value| {
-            v.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| {
-                ModelError::config(field, format!("is {v}, it must be a token id"))
-            })
+            v.as_u64()
+                .and_then(|n| u32::try_from(n).ok())
+                .ok_or_else(|| ModelError::config(field, format!("is {v}, it must be a token id")))
         };
         match self.get(field) {
             None => Ok(Vec::new()),
@@ -158,7 +158,12 @@ impl Fields<'_> {
     }
 
     /// Only this value (or its absence) is computed by the library.
-    fn only(&self, field: &'static str, allowed: &[&str], list: &'static str) -> Result<(), ModelError> {
+    fn only(
+        &self,
+        field: &'static str,
+        allowed: &[&str],
+        list: &'static str,
+    ) -> Result<(), ModelError> {
         match self.get(field) {
             None => Ok(()),
             Some(v) if v.as_str().is_some_and(|s| allowed.contains(&s)) => Ok(()),
@@ -213,7 +218,10 @@ impl ModelConfig {
             .and_then(Value::as_str)
             .is_some_and(|a| a.ends_with("ForSequenceClassification"));
         if classifies {
-            let labels = fields.get("id2label").and_then(Value::as_object).map(|m| m.len());
+            let labels = fields
+                .get("id2label")
+                .and_then(Value::as_object)
+                .map(|m| m.len());
             config.labels = Some(fields.size_or("num_labels", Some(labels.unwrap_or(2)))?);
         }
         config.bos = fields.tokens("bos_token_id")?.first().copied();
@@ -299,10 +307,8 @@ impl ModelConfig {
                         factor: r.number_or("factor", 1.0)?,
                         low: r.number_or("low_freq_factor", 1.0)?,
                         high: r.number_or("high_freq_factor", 4.0)?,
-                        original: r.number_or(
-                            "original_max_position_embeddings",
-                            max_position as f64,
-                        )?,
+                        original: r
+                            .number_or("original_max_position_embeddings", max_position as f64)?,
                     },
                     Some(other) => {
                         return Err(ModelError::Unsupported {
@@ -365,7 +371,10 @@ impl ModelConfig {
         ];
         for (field, n) in sizes {
             if n == 0 || n as u64 > LARGEST {
-                return Err(ModelError::config(field, format!("is {n}, it must be from 1 to {LARGEST}")));
+                return Err(ModelError::config(
+                    field,
+                    format!("is {n}, it must be from 1 to {LARGEST}"),
+                ));
             }
         }
         if self.layers > MOST_LAYERS {
@@ -375,30 +384,45 @@ impl ModelConfig {
             ));
         }
         if self.heads as u64 * self.head_dim as u64 > LARGEST {
-            return Err(ModelError::config("head_dim", "times the number of heads is too large"));
+            return Err(ModelError::config(
+                "head_dim",
+                "times the number of heads is too large",
+            ));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(ModelError::config(
                 "num_key_value_heads",
-                format!("is {}, it must divide num_attention_heads {}", self.kv_heads, self.heads),
+                format!(
+                    "is {}, it must divide num_attention_heads {}",
+                    self.kv_heads, self.heads
+                ),
             ));
         }
         if self.architecture == Architecture::Gpt2 {
             if self.heads * self.head_dim != self.hidden_size || self.kv_heads != self.heads {
                 return Err(ModelError::config(
                     "n_head",
-                    format!("is {}, it must divide n_embd {}", self.heads, self.hidden_size),
+                    format!(
+                        "is {}, it must divide n_embd {}",
+                        self.heads, self.hidden_size
+                    ),
                 ));
             }
         } else if !self.head_dim.is_multiple_of(2) {
             return Err(ModelError::config(
                 "head_dim",
-                format!("is {}, rotary embedding needs an even number", self.head_dim),
+                format!(
+                    "is {}, rotary embedding needs an even number",
+                    self.head_dim
+                ),
             ));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.norm_eps) || !positive(self.rope_theta) {
-            return Err(ModelError::config("rms_norm_eps or rope_theta", "must be a positive number"));
+            return Err(ModelError::config(
+                "rms_norm_eps or rope_theta",
+                "must be a positive number",
+            ));
         }
         Ok(())
     }
@@ -450,8 +474,15 @@ impl ModelConfig {
         } else {
             let mut rope = match &self.rope_scaling {
                 RopeScaling::None => json!({ "rope_type": "default" }),
-                RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
-                RopeScaling::Llama3 { factor, low, high, original } => json!({
+                RopeScaling::Linear { factor } => {
+                    json!({ "rope_type": "linear", "factor": factor })
+                }
+                RopeScaling::Llama3 {
+                    factor,
+                    low,
+                    high,
+                    original,
+                } => json!({
                     "rope_type": "llama3",
                     "factor": factor,
                     "low_freq_factor": low,
@@ -459,7 +490,11 @@ impl ModelConfig {
                     "original_max_position_embeddings": *original as u64,
                 }),
             };
-            let scaling = if self.rope_scaling == RopeScaling::None { Value::Null } else { rope.clone() };
+            let scaling = if self.rope_scaling == RopeScaling::None {
+                Value::Null
+            } else {
+                rope.clone()
+            };
             rope["rope_theta"] = json!(self.rope_theta);
             let mut more = json!({
                 "hidden_act": "silu",
@@ -498,7 +533,11 @@ impl ModelConfig {
 
 /// Names and shapes, as Hugging Face files have them, of every tensor of a model with this configuration.
 pub fn expected_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
-    let (h, m, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
+    let (h, m, v) = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.vocab_size,
+    );
     let mut list = Vec::new();
     let mut add = |name: String, shape: &[usize]| list.push((name, shape.to_vec()));
     if config.architecture == Architecture::Gpt2 {
@@ -523,7 +562,10 @@ pub fn expected_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
         add("transformer.ln_f.weight".into(), &[h]);
         add("transformer.ln_f.bias".into(), &[h]);
     } else {
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (q, kv) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         add("model.embed_tokens.weight".into(), &[v, h]);
         for layer in 0..config.layers {
             let p = format!("model.layers.{layer}.");

@@ -120,7 +120,9 @@ impl Weights {
 
     /// Names and parameters in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {
-        self.map.iter().map(|(name, weight)| (name.as_str(), weight))
+        self.map
+            .iter()
+            .map(|(name, weight)| (name.as_str(), weight))
     }
 
     /// Names in order.
@@ -219,9 +221,10 @@ impl Weights {
     ) {
         let weight = match *shape {
             [n] => Weight::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
-            [rows, cols] => {
-                Weight::Matrix(Tensor::from_data(TensorData::new(values, [rows, cols]), device))
-            }
+            [rows, cols] => Weight::Matrix(Tensor::from_data(
+                TensorData::new(values, [rows, cols]),
+                device,
+            )),
             _ => panic!("`{name}`: only vectors and matrices are parameters, got shape {shape:?}"),
         };
         self.insert(name, weight);
