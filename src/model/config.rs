@@ -601,8 +601,11 @@ pub fn expected_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
 }
 
 /// Whether the file's `[out, in]` is kept as `[in, out]` in memory (see [`super::Weights`]): every linear weight except
-/// GPT-2's, which are `[in, out]` in the file already. Embeddings stay as they are.
+/// GPT-2's, which are `[in, out]` in the file already, and every adapter matrix. Embeddings stay as they are.
 pub fn is_transposed(name: &str) -> bool {
+    if name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight") {
+        return true;
+    }
     let gpt2_or_embedding = name.starts_with("transformer.") || name == "model.embed_tokens.weight";
     !gpt2_or_embedding && name.ends_with(".weight") && !name.ends_with("norm.weight")
 }

@@ -69,18 +69,51 @@ fn smollm2_from_gguf_gives_the_golden_log_probabilities() {
     let bytes = std::fs::read(path).expect("the GGUF file");
     let model = gguf::load(&bytes, &Device::flex()).expect("loads");
     drop(bytes);
-    for case in golden["cases"].as_array().expect("cases") {
-        let ids = tokens(&case["ids"]);
-        let (log_probs, logits) = score(&model, &ids);
-        let far = largest_difference(&log_probs, &numbers(&case["token_logprobs"]));
-        println!(
-            "SmolLM2-135M-Instruct, dequantised from Q4_1: log-probabilities differ by at most {far:.1e}"
-        );
-        assert!(far < 1e-2);
-        let last = &logits[(ids.len() - 1) * model.config.vocab_size..];
-        for pair in case["last_top5"].as_array().expect("top five") {
-            let id = pair[0].as_u64().expect("an id") as usize;
-            assert!((f64::from(last[id]) - pair[1].as_f64().expect("a logit")).abs() < 1e-2);
+    // The golden numbers come from weights stored as f16. With the same rounding only arithmetic differs; without it
+    // this model's logits (up to 33) move by as much as 1.3e-2, its log-probabilities by less than 1e-2.
+    let rounded = Decoder {
+        weights: as_half(&model.weights),
+        ..model.clone()
+    };
+    for (what, model, allowed_log_prob, allowed_logit) in [
+        ("rounded to f16", rounded, 1e-3, 2e-3),
+        ("in f32", model, 1e-2, 2e-2),
+    ] {
+        let (mut log_prob, mut logit) = (0.0f64, 0.0f64);
+        for case in golden["cases"].as_array().expect("cases") {
+            let ids = tokens(&case["ids"]);
+            let (log_probs, logits) = score(&model, &ids);
+            log_prob = log_prob.max(largest_difference(
+                &log_probs,
+                &numbers(&case["token_logprobs"]),
+            ));
+            let last = &logits[(ids.len() - 1) * model.config.vocab_size..];
+            for pair in case["last_top5"].as_array().expect("top five") {
+                let id = pair[0].as_u64().expect("an id") as usize;
+                let expected = pair[1].as_f64().expect("a logit");
+                logit = logit.max((f64::from(last[id]) - expected).abs());
+            }
         }
+        println!(
+            "SmolLM2-135M-Instruct, dequantised from Q4_1, {what}: \
+             log-probabilities differ by at most {log_prob:.1e}, logits by {logit:.1e}"
+        );
+        assert!(
+            log_prob < allowed_log_prob && logit < allowed_logit,
+            "{what}"
+        );
     }
+}
+
+fn as_half(weights: &Weights) -> Weights {
+    let mut rounded = Weights::new();
+    for (name, weight) in weights.iter() {
+        let values = pollster::block_on(weight.to_host(name)).expect("reads back");
+        let values = values
+            .iter()
+            .map(|x| half::f16::from_f32(*x).to_f32())
+            .collect();
+        rounded.insert_host(name, values, &weight.shape(), &Device::flex());
+    }
+    rounded
 }
