@@ -1,8 +1,8 @@
 //! The decoder: a configuration, named weights, and perhaps an adapter.
 
 use super::attention::{KeyValues, Pass, Places};
-use super::config::expected_shapes;
 use super::random::Random;
+use super::shapes::expected_shapes;
 use super::{Architecture, Lora, ModelConfig, ModelError, Weights, gpt2, is_transposed, llama};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};

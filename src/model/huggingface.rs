@@ -1,8 +1,8 @@
 //! Hugging Face model folders: `config.json` and `model.safetensors`, whole or in shards.
 
-use super::config::expected_shapes;
 use super::import::assemble;
 use super::safetensors::{View, Writer, views};
+use super::shapes::expected_shapes;
 use super::{Architecture, Decoder, ModelConfig, ModelError, is_transposed};
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,10 +4,10 @@
 //! stabilisation (arXiv 2312.03732). The product goes through x A, so nothing of W's size is made. Because every W is
 //! `[in, out]` in memory, PEFT's `fan_in_fan_out` changes nothing here; it is kept for the file.
 
-use super::config::{expected_shapes, is_transposed};
 use super::huggingface::transpose;
 use super::random::Random;
 use super::safetensors::{Writer, views};
+use super::shapes::{expected_shapes, is_transposed};
 use super::{Architecture, Decoder, ModelConfig, ModelError, Weight, Weights};
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
