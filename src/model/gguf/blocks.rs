@@ -101,3 +101,49 @@ impl BlockType {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(kind: BlockType, bytes: &[u8], cols: usize) -> Vec<f32> {
+        let mut out = vec![f32::NAN; cols];
+        kind.read_row(bytes, 0, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_type_is_dequantised_by_its_formula() {
+        let (d, m) = (
+            f16::from_f32(0.5).to_le_bytes(),
+            f16::from_f32(-3.0).to_le_bytes(),
+        );
+        let nibbles: Vec<u8> = (0..16).map(|i| i | ((15 - i) << 4)).collect();
+
+        let values = row(BlockType::Q4_0, &[&d[..], &nibbles].concat(), 32);
+        let values_1 = row(BlockType::Q4_1, &[&d[..], &m, &nibbles].concat(), 32);
+        for i in 0..16 {
+            let (low, high) = (i as f32, (15 - i) as f32);
+            assert_eq!(
+                (values[i], values[i + 16]),
+                (0.5 * (low - 8.0), 0.5 * (high - 8.0))
+            );
+            assert_eq!(
+                (values_1[i], values_1[i + 16]),
+                (0.5 * low - 3.0, 0.5 * high - 3.0)
+            );
+        }
+
+        let q: Vec<i8> = (0..32i16).map(|i| (i * 8 - 128) as i8).collect();
+        let bytes: Vec<u8> = d.into_iter().chain(q.iter().map(|q| *q as u8)).collect();
+        let expected: Vec<f32> = q.iter().map(|q| 0.5 * f32::from(*q)).collect();
+        assert_eq!(row(BlockType::Q8_0, &bytes, 32), expected);
+
+        assert_eq!(row(BlockType::F32, &1.25f32.to_le_bytes(), 1), [1.25]);
+        assert_eq!(row(BlockType::F16, &d, 1), [0.5]);
+        assert_eq!(
+            row(BlockType::Bf16, &bf16::from_f32(-2.5).to_le_bytes(), 1),
+            [-2.5]
+        );
+    }
+}

@@ -4,6 +4,7 @@ mod damaged;
 mod oracle;
 mod real;
 
+use super::{Architecture, ModelConfig, RopeScaling};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
@@ -56,4 +57,32 @@ pub(super) fn largest_difference(got: &[f32], expected: &[f64]) -> f64 {
             (f64::from(*a) - b).abs()
         })
         .fold(0.0, f64::max)
+}
+
+/// A model of a few hundred parameters.
+pub(super) fn small(architecture: Architecture) -> ModelConfig {
+    let gpt2 = architecture == Architecture::Gpt2;
+    ModelConfig {
+        architecture,
+        vocab_size: 29,
+        hidden_size: 16,
+        intermediate_size: 24,
+        layers: 2,
+        heads: 4,
+        kv_heads: if gpt2 { 4 } else { 2 },
+        head_dim: 4,
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
+        max_position: 32,
+        norm_eps: 1e-5,
+        tied: gpt2,
+        qkv_bias: gpt2,
+        output_bias: gpt2,
+        mlp_bias: gpt2,
+        qk_norm: architecture == Architecture::Qwen3,
+        labels: None,
+        bos: Some(1),
+        eos: vec![2],
+        pad: None,
+    }
 }

@@ -354,33 +354,6 @@ fn sequence_reward_model_agrees() {
     assert_eq!(checked, model.weights.len());
 }
 
-fn small(architecture: Architecture) -> ModelConfig {
-    let gpt2 = architecture == Architecture::Gpt2;
-    ModelConfig {
-        architecture,
-        vocab_size: 29,
-        hidden_size: 16,
-        intermediate_size: 24,
-        layers: 2,
-        heads: 4,
-        kv_heads: if gpt2 { 4 } else { 2 },
-        head_dim: 4,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        max_position: 32,
-        norm_eps: 1e-5,
-        tied: gpt2,
-        qkv_bias: gpt2,
-        output_bias: gpt2,
-        mlp_bias: gpt2,
-        qk_norm: architecture == Architecture::Qwen3,
-        labels: None,
-        bos: Some(1),
-        eos: vec![2],
-        pad: None,
-    }
-}
-
 #[test]
 fn texts_packed_in_one_row_do_not_see_each_other() {
     for architecture in [Architecture::Llama, Architecture::Gpt2] {
