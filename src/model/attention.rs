@@ -81,7 +81,12 @@ impl Places {
     ///
     /// # Panics
     /// When a real token's position is not below `limit`: texts are cut to the model's length before they come here.
-    pub(crate) fn positions(&self, limit: usize, segments: &[u32], device: &Device) -> Tensor<2, Int> {
+    pub(crate) fn positions(
+        &self,
+        limit: usize,
+        segments: &[u32],
+        device: &Device,
+    ) -> Tensor<2, Int> {
         let offset = self.keys - self.queries;
         let batch = segments.len() / self.keys.max(1);
         for b in 0..batch {
@@ -270,4 +275,65 @@ pub(crate) fn attend(
         / total;
     let mixed = mixed.swap_dims(1, 2).reshape([b * t, heads * d]);
     (mixed, probabilities)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bias as a picture: `.` seen, `x` hidden, one text line a query.
+    fn picture(segments: &[u32], batch: usize, queries: usize) -> (String, Vec<u32>) {
+        let keys = segments.len() / batch;
+        let places = Places::new(segments, batch, keys, queries);
+        let bias = places.bias.unwrap_or_default();
+        let lines: Vec<String> = bias
+            .chunks(keys)
+            .map(|row| {
+                row.iter()
+                    .map(|b| if *b == 0.0 { '.' } else { 'x' })
+                    .collect()
+            })
+            .collect();
+        (lines.join(" "), places.positions)
+    }
+
+    #[test]
+    fn masks_and_positions_follow_the_segments() {
+        // Right padding shares one triangle over all rows.
+        let (mask, positions) = picture(&[1, 1, 1, 1, 1, 0], 2, 3);
+        assert_eq!((mask.as_str(), positions), (".xx ..x ...", vec![0, 1, 2]));
+        let (mask, positions) = picture(&[0, 1, 1], 1, 3);
+        assert_eq!((mask.as_str(), positions), ("xxx x.x x..", vec![0, 0, 1]));
+        let (mask, positions) = picture(&[1, 1, 2], 1, 3);
+        assert_eq!((mask.as_str(), positions), (".xx ..x xx.", vec![0, 1, 0]));
+        // One new token behind cached ones: nothing to hide, then a padded key to hide.
+        assert_eq!(picture(&[1, 1, 1], 1, 1), (String::new(), vec![2]));
+        assert_eq!(picture(&[0, 1, 1], 1, 1), ("x..".into(), vec![1]));
+    }
+
+    #[test]
+    fn stretched_frequencies_keep_the_high_and_divide_the_low() {
+        let mut config = crate::model::tests::small(crate::model::Architecture::Llama);
+        config.head_dim = 128;
+        config.rope_theta = 500_000.0;
+        let plain = frequencies(&config);
+        config.rope_scaling = RopeScaling::Linear { factor: 4.0 };
+        assert_eq!(frequencies(&config)[5], plain[5] / 4.0);
+        config.rope_scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low: 1.0,
+            high: 4.0,
+            original: 8192.0,
+        };
+        let stretched = frequencies(&config);
+        assert_eq!(stretched[0], plain[0]);
+        assert_eq!(stretched[63], plain[63] / 8.0);
+        assert!(
+            stretched
+                .iter()
+                .zip(&plain)
+                .all(|(s, p)| *s <= *p && *s >= p / 8.0)
+        );
+        assert!(stretched.windows(2).all(|w| w[0] > w[1]));
+    }
 }

@@ -144,9 +144,9 @@ impl Fields<'_> {
 
     fn tokens(&self, field: &str) -> Result<Vec<u32>, ModelError> {
         let one = |v: &Value| {
-            v.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| {
-                ModelError::config(field, format!("is {v}, it must be a token id"))
-            })
+            v.as_u64()
+                .and_then(|n| u32::try_from(n).ok())
+                .ok_or_else(|| ModelError::config(field, format!("is {v}, it must be a token id")))
         };
         match self.get(field) {
             None => Ok(Vec::new()),
@@ -158,7 +158,12 @@ impl Fields<'_> {
     }
 
     /// Only this value (or its absence) is computed by the library.
-    fn only(&self, field: &'static str, allowed: &[&str], list: &'static str) -> Result<(), ModelError> {
+    fn only(
+        &self,
+        field: &'static str,
+        allowed: &[&str],
+        list: &'static str,
+    ) -> Result<(), ModelError> {
         match self.get(field) {
             None => Ok(()),
             Some(v) if v.as_str().is_some_and(|s| allowed.contains(&s)) => Ok(()),
@@ -213,7 +218,10 @@ impl ModelConfig {
             .and_then(Value::as_str)
             .is_some_and(|a| a.ends_with("ForSequenceClassification"));
         if classifies {
-            let labels = fields.get("id2label").and_then(Value::as_object).map(|m| m.len());
+            let labels = fields
+                .get("id2label")
+                .and_then(Value::as_object)
+                .map(|m| m.len());
             config.labels = Some(fields.size_or("num_labels", Some(labels.unwrap_or(2)))?);
         }
         config.bos = fields.tokens("bos_token_id")?.first().copied();
@@ -299,10 +307,8 @@ impl ModelConfig {
                         factor: r.number_or("factor", 1.0)?,
                         low: r.number_or("low_freq_factor", 1.0)?,
                         high: r.number_or("high_freq_factor", 4.0)?,
-                        original: r.number_or(
-                            "original_max_position_embeddings",
-                            max_position as f64,
-                        )?,
+                        original: r
+                            .number_or("original_max_position_embeddings", max_position as f64)?,
                     },
                     Some(other) => {
                         return Err(ModelError::Unsupported {
@@ -365,7 +371,10 @@ impl ModelConfig {
         ];
         for (field, n) in sizes {
             if n == 0 || n as u64 > LARGEST {
-                return Err(ModelError::config(field, format!("is {n}, it must be from 1 to {LARGEST}")));
+                return Err(ModelError::config(
+                    field,
+                    format!("is {n}, it must be from 1 to {LARGEST}"),
+                ));
             }
         }
         if self.layers > MOST_LAYERS {
@@ -375,30 +384,45 @@ impl ModelConfig {
             ));
         }
         if self.heads as u64 * self.head_dim as u64 > LARGEST {
-            return Err(ModelError::config("head_dim", "times the number of heads is too large"));
+            return Err(ModelError::config(
+                "head_dim",
+                "times the number of heads is too large",
+            ));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(ModelError::config(
                 "num_key_value_heads",
-                format!("is {}, it must divide num_attention_heads {}", self.kv_heads, self.heads),
+                format!(
+                    "is {}, it must divide num_attention_heads {}",
+                    self.kv_heads, self.heads
+                ),
             ));
         }
         if self.architecture == Architecture::Gpt2 {
             if self.heads * self.head_dim != self.hidden_size || self.kv_heads != self.heads {
                 return Err(ModelError::config(
                     "n_head",
-                    format!("is {}, it must divide n_embd {}", self.heads, self.hidden_size),
+                    format!(
+                        "is {}, it must divide n_embd {}",
+                        self.heads, self.hidden_size
+                    ),
                 ));
             }
         } else if !self.head_dim.is_multiple_of(2) {
             return Err(ModelError::config(
                 "head_dim",
-                format!("is {}, rotary embedding needs an even number", self.head_dim),
+                format!(
+                    "is {}, rotary embedding needs an even number",
+                    self.head_dim
+                ),
             ));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.norm_eps) || !positive(self.rope_theta) {
-            return Err(ModelError::config("rms_norm_eps or rope_theta", "must be a positive number"));
+            return Err(ModelError::config(
+                "rms_norm_eps or rope_theta",
+                "must be a positive number",
+            ));
         }
         Ok(())
     }
@@ -450,8 +474,15 @@ impl ModelConfig {
         } else {
             let mut rope = match &self.rope_scaling {
                 RopeScaling::None => json!({ "rope_type": "default" }),
-                RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
-                RopeScaling::Llama3 { factor, low, high, original } => json!({
+                RopeScaling::Linear { factor } => {
+                    json!({ "rope_type": "linear", "factor": factor })
+                }
+                RopeScaling::Llama3 {
+                    factor,
+                    low,
+                    high,
+                    original,
+                } => json!({
                     "rope_type": "llama3",
                     "factor": factor,
                     "low_freq_factor": low,
@@ -459,7 +490,11 @@ impl ModelConfig {
                     "original_max_position_embeddings": *original as u64,
                 }),
             };
-            let scaling = if self.rope_scaling == RopeScaling::None { Value::Null } else { rope.clone() };
+            let scaling = if self.rope_scaling == RopeScaling::None {
+                Value::Null
+            } else {
+                rope.clone()
+            };
             rope["rope_theta"] = json!(self.rope_theta);
             let mut more = json!({
                 "hidden_act": "silu",
@@ -494,73 +529,4 @@ impl ModelConfig {
         }
         out
     }
-}
-
-/// Names and shapes, as Hugging Face files have them, of every tensor of a model with this configuration.
-pub fn expected_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
-    let (h, m, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
-    let mut list = Vec::new();
-    let mut add = |name: String, shape: &[usize]| list.push((name, shape.to_vec()));
-    if config.architecture == Architecture::Gpt2 {
-        add("transformer.wte.weight".into(), &[v, h]);
-        add("transformer.wpe.weight".into(), &[config.max_position, h]);
-        for layer in 0..config.layers {
-            let p = format!("transformer.h.{layer}.");
-            for (name, rows, cols) in [
-                ("attn.c_attn", h, 3 * h),
-                ("attn.c_proj", h, h),
-                ("mlp.c_fc", h, m),
-                ("mlp.c_proj", m, h),
-            ] {
-                add(format!("{p}{name}.weight"), &[rows, cols]);
-                add(format!("{p}{name}.bias"), &[cols]);
-            }
-            for norm in ["ln_1", "ln_2"] {
-                add(format!("{p}{norm}.weight"), &[h]);
-                add(format!("{p}{norm}.bias"), &[h]);
-            }
-        }
-        add("transformer.ln_f.weight".into(), &[h]);
-        add("transformer.ln_f.bias".into(), &[h]);
-    } else {
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        add("model.embed_tokens.weight".into(), &[v, h]);
-        for layer in 0..config.layers {
-            let p = format!("model.layers.{layer}.");
-            for (name, out, inp, bias) in [
-                ("self_attn.q_proj", q, h, config.qkv_bias),
-                ("self_attn.k_proj", kv, h, config.qkv_bias),
-                ("self_attn.v_proj", kv, h, config.qkv_bias),
-                ("self_attn.o_proj", h, q, config.output_bias),
-                ("mlp.gate_proj", m, h, config.mlp_bias),
-                ("mlp.up_proj", m, h, config.mlp_bias),
-                ("mlp.down_proj", h, m, config.mlp_bias),
-            ] {
-                add(format!("{p}{name}.weight"), &[out, inp]);
-                if bias {
-                    add(format!("{p}{name}.bias"), &[out]);
-                }
-            }
-            if config.qk_norm {
-                add(format!("{p}self_attn.q_norm.weight"), &[config.head_dim]);
-                add(format!("{p}self_attn.k_norm.weight"), &[config.head_dim]);
-            }
-            add(format!("{p}input_layernorm.weight"), &[h]);
-            add(format!("{p}post_attention_layernorm.weight"), &[h]);
-        }
-        add("model.norm.weight".into(), &[h]);
-    }
-    match config.labels {
-        Some(labels) => add("score.weight".into(), &[labels, h]),
-        None if !config.tied => add("lm_head.weight".into(), &[v, h]),
-        None => {}
-    }
-    list
-}
-
-/// Whether the file's `[out, in]` is kept as `[in, out]` in memory (see [`super::Weights`]): every linear weight except
-/// GPT-2's, which are `[in, out]` in the file already. Embeddings stay as they are.
-pub fn is_transposed(name: &str) -> bool {
-    let gpt2_or_embedding = name.starts_with("transformer.") || name == "model.embed_tokens.weight";
-    !gpt2_or_embedding && name.ends_with(".weight") && !name.ends_with("norm.weight")
 }

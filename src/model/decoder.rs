@@ -1,8 +1,8 @@
 //! The decoder: a configuration, named weights, and perhaps an adapter.
 
 use super::attention::{KeyValues, Pass, Places};
-use super::config::expected_shapes;
 use super::random::Random;
+use super::shapes::expected_shapes;
 use super::{Architecture, Lora, ModelConfig, ModelError, Weights, gpt2, is_transposed, llama};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
@@ -132,7 +132,9 @@ impl Decoder {
     pub fn trainable(self, device: &Device, is_trained: impl Fn(&str) -> bool) -> Self {
         Self {
             weights: self.weights.trainable(device, &is_trained),
-            lora: self.lora.map(|l| l.map_weights(|w| w.trainable(device, &is_trained))),
+            lora: self
+                .lora
+                .map(|l| l.map_weights(|w| w.trainable(device, &is_trained))),
             config: self.config,
         }
     }
@@ -150,7 +152,12 @@ impl Decoder {
     ///
     /// # Panics
     /// When `segments` has not B·T entries, or a text is longer than GPT-2's learned positions.
-    pub fn forward(&self, ids: Tensor<2, Int>, segments: &[u32], opts: &ForwardOptions) -> TrunkOutput {
+    pub fn forward(
+        &self,
+        ids: Tensor<2, Int>,
+        segments: &[u32],
+        opts: &ForwardOptions,
+    ) -> TrunkOutput {
         self.run(ids, segments, opts, None)
     }
 

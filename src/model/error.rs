@@ -4,7 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A JSON file is not JSON, or not of the expected form.
-    #[error("{file} is not readable as JSON: {reason}; download it again or check that it is the right file")]
+    #[error(
+        "{file} is not readable as JSON: {reason}; download it again or check that it is the right file"
+    )]
     Json {
         /// Which file.
         file: &'static str,
@@ -38,7 +40,9 @@ pub enum ModelError {
         problem: String,
     },
     /// Tensors that the architecture needs are not in the file.
-    #[error("the file lacks {count} tensor(s) that the configuration asks for, first `{first}`; check that config.json and all weight shards belong together")]
+    #[error(
+        "the file lacks {count} tensor(s) that the configuration asks for, first `{first}`; check that config.json and all weight shards belong together"
+    )]
     MissingTensors {
         /// How many.
         count: usize,
@@ -46,7 +50,9 @@ pub enum ModelError {
         first: String,
     },
     /// Tensors that the architecture does not know are in the file.
-    #[error("the file has {count} tensor(s) that the configuration does not know, first `{first}`; check that config.json belongs to these weights")]
+    #[error(
+        "the file has {count} tensor(s) that the configuration does not know, first `{first}`; check that config.json belongs to these weights"
+    )]
     UnexpectedTensors {
         /// How many.
         count: usize,
@@ -54,7 +60,9 @@ pub enum ModelError {
         first: String,
     },
     /// A tensor has another shape than the configuration asks for.
-    #[error("tensor `{name}` has shape {found:?}, the configuration asks for {expected:?}; check that config.json belongs to these weights")]
+    #[error(
+        "tensor `{name}` has shape {found:?}, the configuration asks for {expected:?}; check that config.json belongs to these weights"
+    )]
     Shape {
         /// The tensor's name.
         name: String,

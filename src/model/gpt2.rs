@@ -32,7 +32,10 @@ pub(crate) fn trunk(
         let p = format!("transformer.h.{layer}");
         let wanted = opts.last_attention && layer + 1 == config.layers;
 
-        let joint = model.linear(&format!("{p}.attn.c_attn"), norm(&format!("{p}.ln_1"), x.clone()));
+        let joint = model.linear(
+            &format!("{p}.attn.c_attn"),
+            norm(&format!("{p}.ln_1"), x.clone()),
+        );
         let part = |i: usize| {
             joint
                 .clone()
@@ -43,7 +46,10 @@ pub(crate) fn trunk(
         x = x + model.linear(&format!("{p}.attn.c_proj"), mixed);
         attention = seen;
 
-        let h = model.linear(&format!("{p}.mlp.c_fc"), norm(&format!("{p}.ln_2"), x.clone()));
+        let h = model.linear(
+            &format!("{p}.mlp.c_fc"),
+            norm(&format!("{p}.ln_2"), x.clone()),
+        );
         x = x + model.linear(&format!("{p}.mlp.c_proj"), gelu_new(h));
     }
     (norm("transformer.ln_f", x), attention)

@@ -2,7 +2,7 @@
 
 use super::import::assemble;
 use super::safetensors::{View, Writer, views};
-use super::config::expected_shapes;
+use super::shapes::expected_shapes;
 use super::{Architecture, Decoder, ModelConfig, ModelError, is_transposed};
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +82,10 @@ fn load_views(
     if config.tied || config.labels.is_some() {
         tensors.remove("lm_head.weight");
     }
-    let expected: BTreeSet<String> = expected_shapes(&config).into_iter().map(|(n, _)| n).collect();
+    let expected: BTreeSet<String> = expected_shapes(&config)
+        .into_iter()
+        .map(|(n, _)| n)
+        .collect();
     let extra: Vec<&String> = tensors.keys().filter(|n| !expected.contains(*n)).collect();
     if let Some(first) = extra.first() {
         return Err(ModelError::UnexpectedTensors {
@@ -108,7 +111,8 @@ fn canonical_name(config: &ModelConfig, name: &str) -> String {
         Architecture::Gpt2 => "transformer.",
         _ => "model.",
     };
-    let has_prefix = name.starts_with(prefix) || name.starts_with("lm_head.") || name.starts_with("score.");
+    let has_prefix =
+        name.starts_with(prefix) || name.starts_with("lm_head.") || name.starts_with("score.");
     if has_prefix {
         name.into()
     } else {
@@ -135,20 +139,24 @@ pub async fn export(model: &Decoder) -> Result<Exported, ModelError> {
     shapes.sort();
     let mut writer = Writer::new(&shapes);
     for (name, shape) in &shapes {
-        let weight = model.weights.get(name).ok_or_else(|| ModelError::MissingTensors {
-            count: 1,
-            first: name.clone(),
-        })?;
+        let weight = model
+            .weights
+            .get(name)
+            .ok_or_else(|| ModelError::MissingTensors {
+                count: 1,
+                first: name.clone(),
+            })?;
         let values = weight.to_host(name).await?;
         match (is_transposed(name), shape.as_slice()) {
             (true, &[rows, cols]) => writer.push(&transpose(&values, cols, rows)),
             _ => writer.push(&values),
         }
     }
-    let config = serde_json::to_vec_pretty(&model.config.to_json()).map_err(|e| ModelError::Json {
-        file: "config.json",
-        reason: e.to_string(),
-    })?;
+    let config =
+        serde_json::to_vec_pretty(&model.config.to_json()).map_err(|e| ModelError::Json {
+            file: "config.json",
+            reason: e.to_string(),
+        })?;
     Ok(Exported {
         config,
         weights: writer.finish(),

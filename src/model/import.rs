@@ -1,16 +1,20 @@
 //! From the tensors of any file to a checked model, one tensor at a time.
 //!
 //! Every importer hands tensors over as a shape and a function that reads one row. So a matrix is converted, permuted
-//! and transposed in one pass into its final buffer, and no second copy of the model ever exists.
+//! and transposed in one pass into its final buffer, and no second copy of the model ever exists. Measured on the CPU
+//! with SmolLM2-135M from GGUF: 538 MB of weights, 658 MB at the peak with the 98 MB file itself in memory.
 
-use super::config::expected_shapes;
+use super::shapes::expected_shapes;
 use super::{Decoder, ModelConfig, ModelError, Weights, is_transposed};
 use burn::tensor::Device;
+
+/// Writes the values of one row.
+pub(crate) type ReadRow<'a> = Box<dyn Fn(usize, &mut [f32]) + 'a>;
 
 /// One tensor of a file: its shape and a reader of rows (a vector is one row).
 pub(crate) struct Source<'a> {
     pub(crate) shape: Vec<usize>,
-    pub(crate) read: Box<dyn Fn(usize, &mut [f32]) + 'a>,
+    pub(crate) read: ReadRow<'a>,
 }
 
 /// How many rows are read before they are written as columns: enough to fill cache lines on the way out.
@@ -108,7 +112,7 @@ pub(crate) fn reader<'a, const W: usize>(
     bytes: &'a [u8],
     cols: usize,
     decode: impl Fn([u8; W]) -> f32 + 'a,
-) -> Box<dyn Fn(usize, &mut [f32]) + 'a> {
+) -> ReadRow<'a> {
     Box::new(move |row, out| {
         let start = row * cols * W;
         // Importers check the length of `bytes` against the shape; a short slice would leave zeros, never panic.

@@ -25,12 +25,20 @@ pub(crate) fn trunk(
         let p = format!("model.layers.{layer}");
         let wanted = opts.last_attention && layer + 1 == config.layers;
 
-        let h = rms_norm(x.clone(), gain(&format!("{p}.input_layernorm")), config.norm_eps);
+        let h = rms_norm(
+            x.clone(),
+            gain(&format!("{p}.input_layernorm")),
+            config.norm_eps,
+        );
         let (mixed, seen) = self_attention(model, &p, layer, h, pass, wanted);
         x = x + model.linear(&format!("{p}.self_attn.o_proj"), mixed);
         attention = seen;
 
-        let h = rms_norm(x.clone(), gain(&format!("{p}.post_attention_layernorm")), config.norm_eps);
+        let h = rms_norm(
+            x.clone(),
+            gain(&format!("{p}.post_attention_layernorm")),
+            config.norm_eps,
+        );
         let gate = model.linear(&format!("{p}.mlp.gate_proj"), h.clone());
         let up = model.linear(&format!("{p}.mlp.up_proj"), h);
         x = x + model.linear(&format!("{p}.mlp.down_proj"), silu(gate) * up);

@@ -4,10 +4,10 @@
 //! stabilisation (arXiv 2312.03732). The product goes through x A, so nothing of W's size is made. Because every W is
 //! `[in, out]` in memory, PEFT's `fan_in_fan_out` changes nothing here; it is kept for the file.
 
-use super::config::{expected_shapes, is_transposed};
 use super::huggingface::transpose;
 use super::random::Random;
 use super::safetensors::{Writer, views};
+use super::shapes::{expected_shapes, is_transposed};
 use super::{Architecture, Decoder, ModelConfig, ModelError, Weight, Weights};
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
@@ -62,7 +62,11 @@ impl LoraConfig {
         }
         for variant in ["use_dora", "lora_bias", "use_qalora"] {
             if let Some(v) = given(variant).filter(|v| v.as_bool() != Some(false)) {
-                return unsupported("PEFT option", &json!({ variant: v }), "plain LoRA and rslora");
+                return unsupported(
+                    "PEFT option",
+                    &json!({ variant: v }),
+                    "plain LoRA and rslora",
+                );
             }
         }
         if let Some(v) = given("bias").filter(|v| v.as_str() != Some("none")) {
@@ -73,19 +77,35 @@ impl LoraConfig {
             Value::Object(o) => o.is_empty(),
             _ => false,
         };
-        for pattern in ["rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication"] {
+        for pattern in [
+            "rank_pattern",
+            "alpha_pattern",
+            "modules_to_save",
+            "layer_replication",
+        ] {
             if let Some(v) = given(pattern).filter(|v| !is_empty(v)) {
-                return unsupported("PEFT option", &json!({ pattern: v }), "the same rank and alpha everywhere");
+                return unsupported(
+                    "PEFT option",
+                    &json!({ pattern: v }),
+                    "the same rank and alpha everywhere",
+                );
             }
         }
         let rank = given("r").and_then(Value::as_u64).unwrap_or(8);
         if !(1..=1 << 16).contains(&rank) {
-            return Err(ModelError::config("r", format!("is {rank}, it must be from 1 to 65536")));
+            return Err(ModelError::config(
+                "r",
+                format!("is {rank}, it must be from 1 to 65536"),
+            ));
         }
         let alpha = given("lora_alpha").and_then(Value::as_f64).unwrap_or(8.0);
         let targets = match given("target_modules") {
             Some(Value::String(s)) => vec![s.clone()],
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Into::into).collect(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .filter_map(Value::as_str)
+                .map(Into::into)
+                .collect(),
             _ => Vec::new(),
         };
         let flag = |field: &str| given(field).and_then(Value::as_bool).unwrap_or(false);
@@ -95,7 +115,9 @@ impl LoraConfig {
             rslora: flag("use_rslora"),
             targets,
             fan_in_fan_out: flag("fan_in_fan_out"),
-            base_model: given("base_model_name_or_path").and_then(Value::as_str).map(Into::into),
+            base_model: given("base_model_name_or_path")
+                .and_then(Value::as_str)
+                .map(Into::into),
         })
     }
 
@@ -159,7 +181,10 @@ fn linear_layers(config: &ModelConfig) -> Vec<(String, usize, usize)> {
 }
 
 fn names(path: &str) -> (String, String) {
-    (format!("{path}.lora_A.weight"), format!("{path}.lora_B.weight"))
+    (
+        format!("{path}.lora_A.weight"),
+        format!("{path}.lora_B.weight"),
+    )
 }
 
 impl Lora {
@@ -167,12 +192,19 @@ impl Lora {
     ///
     /// # Errors
     /// When a target fits no linear layer.
-    pub fn init(model: &ModelConfig, config: LoraConfig, seed: u64, device: &Device) -> Result<Self, ModelError> {
+    pub fn init(
+        model: &ModelConfig,
+        config: LoraConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         let layers = linear_layers(model);
         let fits = |path: &str, target: &str| {
             let output = path == "lm_head" || path == "score";
             path == target
-                || path.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
+                || path
+                    .strip_suffix(target)
+                    .is_some_and(|rest| rest.ends_with('.'))
                 || (target == "all-linear" && !output)
         };
         for target in &config.targets {
@@ -192,7 +224,12 @@ impl Lora {
                 .collect();
             let (name_a, name_b) = names(path);
             weights.insert_host(&name_a, a, &[*inp, config.rank], device);
-            weights.insert_host(&name_b, vec![0.0; config.rank * out], &[config.rank, *out], device);
+            weights.insert_host(
+                &name_b,
+                vec![0.0; config.rank * out],
+                &[config.rank, *out],
+                device,
+            );
         }
         if weights.is_empty() {
             return Err(unknown_target("(none)", &layers));
@@ -204,7 +241,12 @@ impl Lora {
     ///
     /// # Errors
     /// A damaged file, an unsupported variant, or tensors that do not fit the base model.
-    pub fn load(model: &ModelConfig, config: &[u8], weights: &[u8], device: &Device) -> Result<Self, ModelError> {
+    pub fn load(
+        model: &ModelConfig,
+        config: &[u8],
+        weights: &[u8],
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         let config = LoraConfig::from_json(config)?;
         let found = views(weights)?;
         let layers = linear_layers(model);
@@ -223,7 +265,9 @@ impl Lora {
             }
             let shapes = [[config.rank, *inp], [*out, config.rank]];
             for ((name, key), [rows, cols]) in [a, b].into_iter().zip(keys).zip(shapes) {
-                let Some(view) = found.get(&key) else { continue };
+                let Some(view) = found.get(&key) else {
+                    continue;
+                };
                 let source = view.source(&key)?;
                 if source.shape != [rows, cols] {
                     return Err(ModelError::Shape {
@@ -256,7 +300,12 @@ impl Lora {
         let shapes: Vec<_> = self
             .weights
             .iter()
-            .map(|(name, w)| (format!("{PREFIX}{name}"), w.shape().into_iter().rev().collect()))
+            .map(|(name, w)| {
+                (
+                    format!("{PREFIX}{name}"),
+                    w.shape().into_iter().rev().collect(),
+                )
+            })
             .collect();
         let mut writer = Writer::new(&shapes);
         for (name, weight) in self.weights.iter() {
@@ -266,10 +315,11 @@ impl Lora {
                 _ => writer.push(&values),
             }
         }
-        let config = serde_json::to_vec_pretty(&self.config.to_json()).map_err(|e| ModelError::Json {
-            file: "adapter_config.json",
-            reason: e.to_string(),
-        })?;
+        let config =
+            serde_json::to_vec_pretty(&self.config.to_json()).map_err(|e| ModelError::Json {
+                file: "adapter_config.json",
+                reason: e.to_string(),
+            })?;
         Ok(ExportedLora {
             config,
             weights: writer.finish(),
@@ -281,7 +331,9 @@ impl Lora {
         let Some(lora) = model.lora else { return model };
         let scale = lora.config.scaling();
         let weights = model.weights.map_each(|name, weight| {
-            let pair = name.strip_suffix(".weight").and_then(|path| lora.pair(path));
+            let pair = name
+                .strip_suffix(".weight")
+                .and_then(|path| lora.pair(path));
             match (weight, pair) {
                 (Weight::Matrix(w), Some((a, b))) => {
                     Weight::Matrix(w.inner() + a.inner().matmul(b.inner()) * scale)

@@ -7,18 +7,25 @@ mod attention;
 mod config;
 mod decoder;
 mod error;
+mod generate;
 pub mod gguf;
 mod gpt2;
 pub mod huggingface;
 mod import;
 mod llama;
+pub mod llama2c;
 mod lora;
 mod random;
 pub mod safetensors;
+mod shapes;
+#[cfg(test)]
+mod tests;
 mod weights;
 
-pub use config::{Architecture, ModelConfig, RopeScaling, expected_shapes, is_transposed};
+pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use decoder::{Decoder, ForwardOptions, TrunkOutput};
 pub use error::ModelError;
+pub use generate::{GenerateOptions, Generated};
 pub use lora::{ExportedLora, Lora, LoraConfig};
+pub use shapes::{expected_shapes, is_transposed};
 pub use weights::{Weight, Weights};

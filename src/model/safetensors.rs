@@ -48,7 +48,10 @@ pub fn views(bytes: &[u8]) -> Result<BTreeMap<String, View<'_>>, ModelError> {
         .get(..8)
         .and_then(|b| b.try_into().ok())
         .ok_or_else(|| {
-            ModelError::malformed(FORMAT, format!("{} bytes are too few for a header", bytes.len()))
+            ModelError::malformed(
+                FORMAT,
+                format!("{} bytes are too few for a header", bytes.len()),
+            )
         })?;
     let length = u64::from_le_bytes(header);
     if length > LONGEST_HEADER as u64 || length > bytes.len() as u64 - 8 {
@@ -66,7 +69,10 @@ pub fn views(bytes: &[u8]) -> Result<BTreeMap<String, View<'_>>, ModelError> {
     if tensors.len() > MOST_TENSORS {
         return Err(ModelError::malformed(
             FORMAT,
-            format!("{} tensors, at most {MOST_TENSORS} are taken", tensors.len()),
+            format!(
+                "{} tensors, at most {MOST_TENSORS} are taken",
+                tensors.len()
+            ),
         ));
     }
     let data = bytes.get(8 + header..).unwrap_or(&[]);
@@ -168,7 +174,8 @@ impl Writer {
         for (name, shape) in shapes {
             let count: usize = shape.iter().product();
             let end = offset + 4 * count;
-            let info = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]});
+            let info =
+                serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]});
             header.insert(name.clone(), info);
             names.push((name.clone(), count));
             offset = end;
@@ -192,12 +199,17 @@ impl Writer {
     /// When they are more or fewer than the shape given to [`Writer::new`] says.
     pub fn push(&mut self, values: &[f32]) {
         let (name, count) = &self.names[self.next];
-        assert_eq!(*count, values.len(), "`{name}` was announced with another size");
+        assert_eq!(
+            *count,
+            values.len(),
+            "`{name}` was announced with another size"
+        );
         self.next += 1;
         if cfg!(target_endian = "little") {
             self.bytes.extend_from_slice(bytemuck::cast_slice(values));
         } else {
-            self.bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+            self.bytes
+                .extend(values.iter().flat_map(|v| v.to_le_bytes()));
         }
     }
 
@@ -206,14 +218,21 @@ impl Writer {
     /// # Panics
     /// When a tensor is still missing.
     pub fn finish(self) -> Vec<u8> {
-        assert_eq!(self.next, self.names.len(), "not all announced tensors were written");
+        assert_eq!(
+            self.next,
+            self.names.len(),
+            "not all announced tensors were written"
+        );
         self.bytes
     }
 }
 
 /// Writes a file of f32 tensors.
 pub fn write(tensors: &BTreeMap<String, HostTensor>) -> Vec<u8> {
-    let shapes: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), t.shape.clone())).collect();
+    let shapes: Vec<_> = tensors
+        .iter()
+        .map(|(name, t)| (name.clone(), t.shape.clone()))
+        .collect();
     let mut writer = Writer::new(&shapes);
     for tensor in tensors.values() {
         writer.push(&tensor.values);

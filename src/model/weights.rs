@@ -1,10 +1,11 @@
 //! Parameters as a flat map from Hugging Face tensor names to tensors.
 //!
 //! **Orientation.** Files keep a linear layer's weight as `[out, in]` (PyTorch) or `[in, out]` (GPT-2's Conv1D). In
-//! memory every linear weight is `[in, out]`; embeddings stay `[vocabulary, hidden]`. Why: `x · W` with `W [in, out]`
-//! and its gradient `xᵀ · g` are then contiguous and of the same layout, so an optimiser step walks both straight.
-//! With `[out, in]` kept in memory, Flex would copy nothing either (its matrix product takes strides), but the gradient
-//! would come back as a transposed view and every optimiser operation on it would leave the vectorised path.
+//! memory every linear weight is `[in, out]`; embeddings stay `[vocabulary, hidden]`. The reason is the optimiser, not
+//! the product: Flex's matrix product takes strides and never copies a transposed weight, and both orientations take
+//! the same time within noise. But the gradient `xᵀ · g` comes out contiguous as `[in, out]`; with `[out, in]` kept in
+//! memory it would be a transposed view of that, and every elementwise operation of an optimiser on it would leave the
+//! vectorised path (measured: one moving average over 576 x 1536 values takes 0.23 ms straight and 2.6 ms transposed).
 
 use super::ModelError;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -120,7 +121,9 @@ impl Weights {
 
     /// Names and parameters in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {
-        self.map.iter().map(|(name, weight)| (name.as_str(), weight))
+        self.map
+            .iter()
+            .map(|(name, weight)| (name.as_str(), weight))
     }
 
     /// Names in order.
@@ -219,9 +222,10 @@ impl Weights {
     ) {
         let weight = match *shape {
             [n] => Weight::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
-            [rows, cols] => {
-                Weight::Matrix(Tensor::from_data(TensorData::new(values, [rows, cols]), device))
-            }
+            [rows, cols] => Weight::Matrix(Tensor::from_data(
+                TensorData::new(values, [rows, cols]),
+                device,
+            )),
             _ => panic!("`{name}`: only vectors and matrices are parameters, got shape {shape:?}"),
         };
         self.insert(name, weight);
