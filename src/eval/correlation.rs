@@ -23,6 +23,9 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<Metric, EvalError> {
 /// As [`pearson`].
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<Metric, EvalError> {
     check_two("x", x, "y", y)?;
+    if let Some(reason) = constant(x, y) {
+        return Ok(reason);
+    }
     pearson(&mid_ranks(x), &mid_ranks(y))
 }
 
@@ -48,9 +51,8 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Result<Metric, EvalError> {
     let ties_y = tied(y.iter().copied());
     let untied = all + ties_both - ties_x - ties_y;
     let numerator = untied as f64 - 2.0 * discordant as f64;
-    Ok(Metric::of(
-        numerator / ((all - ties_x) as f64).sqrt() / ((all - ties_y) as f64).sqrt(),
-    ))
+    let denominator = ((all - ties_x) as f64 * (all - ties_y) as f64).sqrt();
+    Ok(Metric::of((numerator / denominator).clamp(-1.0, 1.0)))
 }
 
 /// Pairs inside runs of equal neighbours.
@@ -272,7 +274,7 @@ mod tests {
             floats(&inputs["true_reward"]),
             floats(&inputs["learned_reward"]),
         );
-        let mut check = |name: &str, got: Metric| {
+        let check = |name: &str, got: Metric| {
             close(
                 &file,
                 name,

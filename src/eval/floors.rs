@@ -366,7 +366,7 @@ mod tests {
                 .collect()
         };
         let (train, held) = (ids(false), ids(true));
-        let model = UnigramBradleyTerry::tune(&train, &[0.1, 0.3, 1.0, 3.0], 3, 0).unwrap();
+        let model = UnigramBradleyTerry::tune(&train, &[0.01, 0.03, 0.1, 0.3, 1.0], 3, 0).unwrap();
         let accuracy = model.accuracy(&held).unwrap();
         let tokens: Vec<LabelledTokens> = (0..rows.len())
             .filter(side(true))
