@@ -136,7 +136,7 @@ mod tests {
             let (steps, _) = golden.steps(&case, &[""], &steps_config, &device);
             let (m_td, m_ll) = masks(&steps, &ava);
             let delta = td_target(&steps, ava.gamma);
-            golden.check_masked(&case, "delta", delta.clone(), &steps.mask);
+            golden.check_masked(&case, "delta", delta.clone(), &m_td);
             golden.check_masked(&case, "kl", kl(&steps), &m_td);
             golden.check_masked(&case, "log_q", log_q(&steps, delta), &m_td);
             golden.check_masked(&case, "ll", steps.log_likelihood.clone(), &m_ll);

@@ -333,7 +333,7 @@ fn shape(value: &Value) -> Vec<usize> {
 }
 
 fn vector_of<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.inner().into_data().to_vec().unwrap()
+    tensor.inner().into_data().try_to_vec().unwrap()
 }
 
 /// A vector's values.

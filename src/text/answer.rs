@@ -24,8 +24,11 @@ pub struct EncodedAnswer {
 }
 
 /// What happens to a row with more than `max_length` tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
 pub enum Truncation {
+    #[default]
     /// Keeps the end: drops what follows the last answer token, then tokens before the last answer from the left (a
     /// leading BOS stays), then tokens of the last answer from the right.
     KeepEnd,

@@ -47,10 +47,11 @@ pub fn open_model(name: &str, files: &Files<'_>, device: &Device) -> Result<Load
         files.get(wanted).copied().ok_or_else(|| OpenError::Missing { missing: wanted, found: found() })
     };
     let (decoder, tokenizer) = if let Some(bytes) = by_ending(files, ".gguf") {
-        let opened = gguf::load(bytes, device)?;
+        let file = gguf::Gguf::parse(bytes)?;
+        let opened = file.decoder(device)?;
         let tokenizer = match files.get("tokenizer.json") {
             Some(json) => TextTokenizer::from_hf(json, files.get("tokenizer_config.json").copied(), None)?,
-            None => TextTokenizer::from_gguf(&gguf::metadata(bytes)?)?,
+            None => TextTokenizer::from_gguf(&file.metadata)?,
         };
         (opened, tokenizer)
     } else if files.contains_key("config.json") {

@@ -299,7 +299,7 @@ impl Run {
             .execute_async()
             .await
             .map_err(|error| TrainError::Device(format!("{error:?}")))?;
-        let mut values = data.into_iter().map(|data| data.convert::<f32>().into_vec::<f32>().unwrap_or_default());
+        let mut values = data.into_iter().map(|data| data.try_into_vec_as::<f32>().unwrap_or_default());
         let norm = values.next().and_then(|v| v.first().copied()).unwrap_or(f32::NAN);
 
         let mut metrics = Metrics::new();
@@ -351,7 +351,7 @@ impl Run {
                 let [_, columns] = tensor.dims();
                 let tensor = tensor.clone().mask_fill(mask.clone().equal_scalar(0.0), 0.0);
                 let Ok(data) = tensor.into_data_async().await else { continue };
-                let Ok(values) = data.convert::<f32>().into_vec::<f32>() else { continue };
+                let Ok(values) = data.try_into_vec_as::<f32>() else { continue };
                 if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                     let sequence = at / columns.max(1);
                     let row = &self.train_rows[batch[sequence % batch.len()]];

@@ -6,7 +6,7 @@ use crate::args::EvalArgs;
 use crate::exit;
 use anyhow::Result;
 use avascope::eval::{
-    Bootstrap, LabelledTokens, Metric, compare_methods, gaussian_calibration, longer_wins, pair_accuracy,
+    Bootstrap, Gauge, LabelledTokens, Metric, gaussian_calibration, longer_wins, pair_accuracy,
     pair_outcomes, pearson, spearman, token_auc,
 };
 use avascope::objective::ScoreKind;
@@ -96,13 +96,12 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                 add(&format!("pair accuracy, {name}"), metric, None);
             }
         }
-        let words = |record: &TokenRewardRecord| record.answer.chars().count() as f64;
-        let lengths: (Vec<f64>, Vec<f64>) = pairs.iter().map(|(a, b)| (words(a), words(b))).unzip();
-        add("longer wins", longer_wins(&lengths.0, &lengths.1)?, Some("the floor that needs no model"));
+        let length = |record: &TokenRewardRecord| record.answer.chars().count();
+        let (chosen, rejected): (Vec<usize>, Vec<usize>) = pairs.iter().map(|(a, b)| (length(a), length(b))).unzip();
+        add("longer wins", longer_wins(&chosen, &rejected)?.metric(), Some("the floor that needs no model; characters, ties count as wrong"));
         let (all_scores, all_lengths): (Vec<f64>, Vec<f64>) =
-            records.iter().map(|r| (f64::from(r.score.sum), words(r))).unzip();
+            records.iter().map(|r| (f64::from(r.score.sum), length(r) as f64)).unzip();
         add("correlation of sum with length", pearson(&all_scores, &all_lengths)?, None);
-        let _ = compare_methods;
     }
 
     for (name, side, sign) in
@@ -135,7 +134,7 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
         let truth: Vec<f64> = known.iter().map(|k| k.2).collect();
         add("correlation with known rewards", pearson(&means, &truth)?, Some("Pearson"));
         add("rank correlation with known rewards", spearman(&means, &truth)?, Some("Spearman"));
-        let gauge = avascope::eval::Gauge::default().fit(&means, &truth);
+        let gauge = Gauge::PositiveAffine.fit(&means, &truth);
         if let Ok(gauge) = gauge {
             let fitted = gauge.apply(&means);
             let spread: Vec<f64> = stds.iter().map(|s| s * gauge.scale.abs()).collect();
@@ -143,7 +142,7 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
             if let Ok(report) = gaussian_calibration(&fitted, &spread, &truth) {
                 for coverage in &report.coverage {
                     add(
-                        &format!("coverage of {:.0} % intervals", coverage.nominal * 100.0),
+                        &format!("coverage of {:.0} % intervals", coverage.expected * 100.0),
                         Metric::of(coverage.observed),
                         Some("known rewards inside mean ± z·std, after the same scale"),
                     );
