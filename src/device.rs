@@ -4,8 +4,8 @@
 //! and always said: backend, adapter, precision, and the reason where the choice is not the first wish.
 
 use crate::train::DeviceInfo;
-use burn::tensor::{Device, DeviceKind};
 use burn::tensor::wgpu::{WgpuBackend, WgpuSetup};
+use burn::tensor::{Device, DeviceKind};
 use serde::{Deserialize, Serialize};
 
 /// What a person may ask for.
@@ -50,7 +50,10 @@ impl DeviceChoice {
 
     /// The choice's name.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, choice)| *choice == self)
+            .map_or("auto", |(name, _)| name)
     }
 }
 
@@ -70,7 +73,9 @@ impl std::str::FromStr for DeviceChoice {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DeviceError {
     /// The name is not one of the choices.
-    #[error("no device is called `{asked}`; use one of: auto, gpu, vulkan, metal, dx12, webgpu, cuda, rocm, cpu")]
+    #[error(
+        "no device is called `{asked}`; use one of: auto, gpu, vulkan, metal, dx12, webgpu, cuda, rocm, cpu"
+    )]
     Unknown {
         /// What was asked for.
         asked: String,
@@ -84,7 +89,9 @@ pub enum DeviceError {
         way_out: &'static str,
     },
     /// No adapter answered.
-    #[error("no adapter for `{asked}`: {reason}. Use `--device cpu`, or install a driver (`avascope doctor` says which)")]
+    #[error(
+        "no adapter for `{asked}`: {reason}. Use `--device cpu`, or install a driver (`avascope doctor` says which)"
+    )]
     NoAdapter {
         /// What was asked for.
         asked: &'static str,
@@ -108,7 +115,7 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
     let asked = choice.name();
     match choice {
         DeviceChoice::Cpu => Ok(cpu(asked, None)),
-        DeviceChoice::Auto => Ok(match wgpu(asked, WgpuBackend::Auto).await {
+        DeviceChoice::Auto => Ok(match wgpu(asked, ANY_API).await {
             Ok(opened) if !opened.software || cfg!(target_family = "wasm") => opened.open,
             Ok(opened) => cpu(
                 asked,
@@ -126,7 +133,7 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
                     way_out: "WebGPU is the page's; natively use gpu, vulkan, metal or dx12",
                 });
             }
-            Ok(wgpu(asked, WgpuBackend::Auto).await?.open)
+            Ok(wgpu(asked, ANY_API).await?.open)
         }
         DeviceChoice::Vulkan => Ok(wgpu(asked, WgpuBackend::Vulkan).await?.open),
         DeviceChoice::Metal => Ok(wgpu(asked, WgpuBackend::Metal).await?.open),
@@ -135,6 +142,14 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
         DeviceChoice::Rocm => rocm(asked),
     }
 }
+
+/// What "any GPU" means. On Linux that is Vulkan: the OpenGL path has no compute shaders worth having, and asking it
+/// makes its driver write complaints to the terminal.
+const ANY_API: WgpuBackend = if cfg!(target_os = "linux") {
+    WgpuBackend::Vulkan
+} else {
+    WgpuBackend::Auto
+};
 
 struct Adapter {
     open: OpenDevice,
@@ -167,9 +182,9 @@ async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceEr
     let (device, setup) = match open(DeviceKind::DefaultDevice).await {
         Ok(opened) => opened,
         // wgpu's default passes software adapters by; they are found under their own kind.
-        Err(_) if !cfg!(target_family = "wasm") => {
-            open(DeviceKind::Cpu).await.map_err(|error| no_adapter(error.to_string()))?
-        }
+        Err(_) if !cfg!(target_family = "wasm") => open(DeviceKind::Cpu)
+            .await
+            .map_err(|error| no_adapter(error.to_string()))?,
         Err(error) => return Err(no_adapter(error.to_string())),
     };
     Ok(describe(asked, device, &setup))
@@ -177,14 +192,20 @@ async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceEr
 
 fn describe(asked: &str, device: Device, setup: &WgpuSetup) -> Adapter {
     let adapter = setup.adapter.get_info();
-    let name = if adapter.name.is_empty() { adapter.description_or_kind() } else { adapter.name.clone() };
+    let name = if adapter.name.is_empty() {
+        adapter.description_or_kind()
+    } else {
+        adapter.name.clone()
+    };
     Adapter {
         software: adapter.is_software(),
         open: OpenDevice {
             device,
             info: DeviceInfo {
                 asked: asked.into(),
-                backend: format!("{:?}", setup.backend).to_lowercase().replace("browserwebgpu", "webgpu"),
+                backend: format!("{:?}", setup.backend)
+                    .to_lowercase()
+                    .replace("browserwebgpu", "webgpu"),
                 adapter: name,
                 precision: "f32".into(),
                 note: None,
@@ -220,7 +241,10 @@ fn cuda(asked: &str) -> Result<OpenDevice, DeviceError> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    Err(DeviceError::NotBuilt { asked, way_out: "build with `cargo build --release --features cuda`" })
+    Err(DeviceError::NotBuilt {
+        asked,
+        way_out: "build with `cargo build --release --features cuda`",
+    })
 }
 
 #[cfg(feature = "rocm")]
@@ -230,7 +254,10 @@ fn rocm(asked: &str) -> Result<OpenDevice, DeviceError> {
 
 #[cfg(not(feature = "rocm"))]
 fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    Err(DeviceError::NotBuilt { asked, way_out: "build with `cargo build --release --features rocm`" })
+    Err(DeviceError::NotBuilt {
+        asked,
+        way_out: "build with `cargo build --release --features rocm`",
+    })
 }
 
 #[cfg(any(feature = "cuda", feature = "rocm"))]
@@ -253,7 +280,7 @@ fn native_gpu(asked: &str, backend: &str, device: Device) -> OpenDevice {
 pub(crate) async fn shared_test_gpu() -> Result<Device, DeviceError> {
     static OPENED: std::sync::OnceLock<Result<Device, DeviceError>> = std::sync::OnceLock::new();
     OPENED
-        .get_or_init(|| pollster::block_on(wgpu("gpu", WgpuBackend::Auto)).map(|adapter| adapter.open.device))
+        .get_or_init(|| pollster::block_on(wgpu("gpu", ANY_API)).map(|adapter| adapter.open.device))
         .clone()
 }
 

@@ -80,6 +80,9 @@ pub struct TrainArgs {
     /// Rows: a .jsonl, .jsonl.gz, .json or .parquet file, or `world` for the built-in world.
     #[arg(long, short, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
+    /// Rows to draw, where --data is `world`.
+    #[arg(long)]
+    pub world_rows: Option<usize>,
     /// Rows that are held out, instead of a share of --data.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub eval_data: Option<PathBuf>,

@@ -27,7 +27,11 @@ pub struct Exit {
 
 /// An error with a code.
 pub fn with_code(code: u8, message: impl Into<String>) -> anyhow::Error {
-    Exit { code, message: message.into() }.into()
+    Exit {
+        code,
+        message: message.into(),
+    }
+    .into()
 }
 
 /// The code of an error, by the innermost cause that has one.

@@ -17,17 +17,24 @@ pub struct RunFolder {
 impl RunFolder {
     /// Creates the folder where needed and locks it. A folder that another process writes to is an error.
     pub fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("cannot create the folder {}", path.display()))?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("cannot create the folder {}", path.display()))?;
         let lock_path = path.join(".lock");
         let lock = File::create(&lock_path)
             .with_context(|| format!("cannot write into {}", path.display()))?;
         if !lock.try_lock_exclusive().unwrap_or(false) {
             return Err(exit::with_code(
                 exit::USAGE,
-                format!("another run is writing into {}; wait for it, or choose another --out", path.display()),
+                format!(
+                    "another run is writing into {}; wait for it, or choose another --out",
+                    path.display()
+                ),
             ));
         }
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
     }
 
     /// The folder's path.
@@ -63,9 +70,16 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
 
 /// Writes beside the target, flushes to the disk, and renames: a crash or a full disk leaves the old file whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let partial = folder.join(format!(".{name}.partial-{}", std::process::id()));
     let written = (|| -> std::io::Result<()> {
         let mut file = File::create(&partial)?;
@@ -106,8 +120,16 @@ mod tests {
         let blocked = folder.path().join("blocked");
         fs::create_dir_all(blocked.join("inside")).unwrap();
         assert!(write_atomic(&blocked, b"x").is_err());
-        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
-        assert!(left.iter().all(|name| !name.to_string_lossy().contains("partial")), "{left:?}");
+        let left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .flatten()
+            .map(|e| e.file_name())
+            .collect();
+        assert!(
+            left.iter()
+                .all(|name| !name.to_string_lossy().contains("partial")),
+            "{left:?}"
+        );
     }
 
     #[test]
@@ -117,7 +139,10 @@ mod tests {
             println!("SKIPPED: this system has no /dev/full");
             return;
         }
-        let mut file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
         assert!(file.write_all(&[0; 4096]).is_err());
         let error = write_atomic(Path::new("/dev/full/inside"), b"x").unwrap_err();
         assert!(format!("{error:#}").contains("/dev/full"));

@@ -1,6 +1,5 @@
 //! Models named on the command line: the built-in one, a directory, a GGUF or a llama2.c file.
 
-use crate::args::ModelArgs;
 use crate::exit;
 use anyhow::{Context as _, Result};
 use avascope::device::OpenDevice;
@@ -42,18 +41,22 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
         contents.insert(file_name(path), read(path)?);
     }
     if let Some(path) = tokenizer {
-        let name = if path.extension().is_some_and(|e| e == "bin") { "tok.bin" } else { "tokenizer.json" };
+        let name = if path.extension().is_some_and(|e| e == "bin") {
+            "tok.bin"
+        } else {
+            "tokenizer.json"
+        };
         contents.insert(name.into(), read(path)?);
     }
-    let files: Files<'_> = contents.iter().map(|(name, bytes)| (name.clone(), bytes.as_slice())).collect();
-    let name = path.file_name().map_or_else(|| source.into(), |n| n.to_string_lossy().into_owned());
+    let files: Files<'_> = contents
+        .iter()
+        .map(|(name, bytes)| (name.clone(), bytes.as_slice()))
+        .collect();
+    let name = path
+        .file_name()
+        .map_or_else(|| source.into(), |n| n.to_string_lossy().into_owned());
     open_model(&name, &files, &device.device)
         .map_err(|error| exit::with_code(exit::DATA, format!("{source}: {error}")))
-}
-
-/// Opens the model of a command's arguments.
-pub fn open_args(args: &ModelArgs, device: &OpenDevice) -> Result<LoadedModel> {
-    open(args.model.as_deref().unwrap_or(WORLD), args.tokenizer.as_deref(), device)
 }
 
 fn is_model_file(path: &Path) -> bool {
@@ -67,13 +70,18 @@ fn is_model_file(path: &Path) -> bool {
         "model.safetensors.index.json",
     ];
     named.contains(&name.as_str())
-        || name.ends_with(".safetensors") && !name.starts_with("reward_head") && !name.starts_with("optimizer")
+        || name.ends_with(".safetensors")
+            && !name.starts_with("reward_head")
+            && !name.starts_with("optimizer")
         || name.ends_with(".gguf")
         || name.ends_with(".bin") && !name.starts_with("pytorch_model")
 }
 
 fn tokenizer_beside(model: &Path) -> Option<PathBuf> {
-    let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = model
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut found: Vec<PathBuf> = fs::read_dir(folder)
         .ok()?
         .flatten()
@@ -88,7 +96,9 @@ fn tokenizer_beside(model: &Path) -> Option<PathBuf> {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -16,7 +16,12 @@ pub struct Progress {
 impl Progress {
     /// A listener; `quiet` says nothing but warnings.
     pub fn new(quiet: bool) -> Self {
-        Self { bar: None, began: Instant::now(), first_step: 0, quiet }
+        Self {
+            bar: None,
+            began: Instant::now(),
+            first_step: 0,
+            quiet,
+        }
     }
 
     /// Shows one event.
@@ -28,11 +33,30 @@ impl Progress {
                 if self.quiet {
                     return;
                 }
-                let note = run.device.note.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
-                eprintln!("device    {} · {} · {}{note}", run.device.backend, run.device.adapter, run.device.precision);
-                eprintln!("model     {} · {} parameters, {} train", run.model, run.parameters, run.trainable_parameters);
-                eprintln!("data      {} rows train, {} held out · {}", run.train_rows, run.held_out_rows, &run.data_fingerprint[..12.min(run.data_fingerprint.len())]);
-                eprintln!("method    {} · {} steps · seed {}", run.method, run.total_steps, run.seed);
+                let note = run
+                    .device
+                    .note
+                    .as_ref()
+                    .map(|n| format!(" ({n})"))
+                    .unwrap_or_default();
+                eprintln!(
+                    "device    {} · {} · {}{note}",
+                    run.device.backend, run.device.adapter, run.device.precision
+                );
+                eprintln!(
+                    "model     {} · {} parameters, {} train",
+                    run.model, run.parameters, run.trainable_parameters
+                );
+                eprintln!(
+                    "data      {} rows train, {} held out · {}",
+                    run.train_rows,
+                    run.held_out_rows,
+                    &run.data_fingerprint[..12.min(run.data_fingerprint.len())]
+                );
+                eprintln!(
+                    "method    {} · {} steps · seed {}",
+                    run.method, run.total_steps, run.seed
+                );
                 for warning in &run.warnings {
                     eprintln!("warning   {warning}");
                 }
@@ -41,22 +65,33 @@ impl Progress {
                 }
                 if std::io::stderr().is_terminal() {
                     let bar = ProgressBar::new(run.total_steps as u64);
-                    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} · {msg} · {eta} left") {
+                    if let Ok(style) =
+                        ProgressStyle::with_template("{bar:24} {pos}/{len} · {msg} · {eta} left")
+                    {
                         bar.set_style(style);
                     }
                     bar.set_position(*step as u64);
                     self.bar = Some(bar);
                 }
             }
-            Event::Step { step, total_steps, metrics } => {
+            Event::Step {
+                step,
+                total_steps,
+                metrics,
+            } => {
                 let words = words(metrics, &["loss", "rewards/accuracies", "grad_norm"]);
                 if let Some(bar) = &self.bar {
                     bar.set_position(*step as u64);
                     bar.set_message(words);
-                } else if !self.quiet && (*step <= 3 || step.is_multiple_of(10) || step == total_steps) {
-                    let rate = (*step - self.first_step) as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+                } else if !self.quiet
+                    && (*step <= 3 || step.is_multiple_of(10) || step == total_steps)
+                {
+                    let rate = (*step - self.first_step) as f64
+                        / self.began.elapsed().as_secs_f64().max(1e-9);
                     let left = (*total_steps - *step) as f64 / rate.max(1e-9);
-                    eprintln!("step {step}/{total_steps}  {words}  {rate:.2} steps/s  {left:.0} s left");
+                    eprintln!(
+                        "step {step}/{total_steps}  {words}  {rate:.2} steps/s  {left:.0} s left"
+                    );
                 }
             }
             Event::Evaluation { step, metrics } => {
@@ -78,7 +113,10 @@ impl Progress {
                     bar.finish_and_clear();
                 }
                 if !self.quiet {
-                    eprintln!("finished after step {step}: {reason:?}, {:.1} s", self.began.elapsed().as_secs_f64());
+                    eprintln!(
+                        "finished after step {step}: {reason:?}, {:.1} s",
+                        self.began.elapsed().as_secs_f64()
+                    );
                 }
             }
             Event::Tokens { .. } => {}

@@ -11,7 +11,8 @@
 use super::ava_config::{AvaConfig, CerScore, Normalise};
 use super::ava_terms::{kl, log_q, masks, posterior_terms, td_target};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind, merged_defaults,
+    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind,
+    merged_defaults,
 };
 use crate::reward::{Normaliser, Steps, StepsConfig};
 use burn::tensor::Tensor;
@@ -85,7 +86,8 @@ impl Objective for AvaD {
         let ll = (steps.log_likelihood.clone() * m_ll).sum();
         let kl = (kl(steps) * m_td.clone()).sum();
         let log_q = (log_q(steps, td_target(steps, self.ava.gamma)) * m_td).sum();
-        let f = ll.clone() - kl.clone().mul_scalar(self.ava.kappa) + log_q.clone().mul_scalar(lambda);
+        let f =
+            ll.clone() - kl.clone().mul_scalar(self.ava.kappa) + log_q.clone().mul_scalar(lambda);
         let loss = -f.clone().div_scalar(n);
 
         let device = loss.device();
@@ -93,7 +95,10 @@ impl Objective for AvaD {
         let mut terms = vec![
             ("ava/elbo", f.div_scalar(n)),
             ("ava/ll_chosen", ll.clone().div_scalar(n)),
-            ("ava/nll_per_token", -ll.div_scalar(steps.counts.steps.max(1.0))),
+            (
+                "ava/nll_per_token",
+                -ll.div_scalar(steps.counts.steps.max(1.0)),
+            ),
             ("ava/kl", kl.div_scalar(n)),
             ("ava/td_logq", log_q.div_scalar(n)),
             ("ava/lambda", Tensor::full([1], lambda, &device)),
@@ -113,7 +118,9 @@ mod tests {
     #[test]
     fn every_golden_case_agrees_in_value_and_gradient() {
         golden::on_each_device(|device, tolerance| {
-            let Some(golden) = Golden::open("ava_d") else { return };
+            let Some(golden) = Golden::open("ava_d") else {
+                return;
+            };
             for case in golden.case_names() {
                 let objective = build(&golden.options(&case, &[])).unwrap();
                 let (steps, leaves) = golden.steps(&case, &[""], objective.steps_config(), device);
@@ -126,7 +133,9 @@ mod tests {
 
     #[test]
     fn each_step_has_the_golden_terms() {
-        let Some(golden) = Golden::open("ava_d") else { return };
+        let Some(golden) = Golden::open("ava_d") else {
+            return;
+        };
         let device = Device::flex().autodiff();
         for case in golden.case_names() {
             let options = golden.options(&case, &[]);
@@ -149,10 +158,14 @@ mod tests {
         let device = Device::flex().autodiff();
         let (layout, logits) = golden::random_batch(3, 6, 5, 1, &device);
         let objective = build(&json!({"lambda": 0.0, "kappa": 0.0})).unwrap();
-        let steps = golden::steps_at_prior(&layout, logits.clone(), objective.steps_config(), &device);
+        let steps =
+            golden::steps_at_prior(&layout, logits.clone(), objective.steps_config(), &device);
         let loss = golden::scalar(objective.evaluate(&steps, golden::AFTER_WARM_UP).loss);
         let expected = golden::masked_cross_entropy(&layout, logits);
-        assert!((loss - expected).abs() < 1e-5 * expected.abs(), "{loss} {expected}");
+        assert!(
+            (loss - expected).abs() < 1e-5 * expected.abs(),
+            "{loss} {expected}"
+        );
     }
 
     #[test]
@@ -168,10 +181,16 @@ mod tests {
             let s = layout.steps();
             for b in 0..layout.rows {
                 let turn: Vec<usize> = (0..s).filter(|i| mask[b * s + i]).collect();
-                let sum: f64 =
-                    turn.iter().enumerate().map(|(k, i)| gamma.powi(k as i32) * f64::from(delta[b][*i])).sum();
+                let sum: f64 = turn
+                    .iter()
+                    .enumerate()
+                    .map(|(k, i)| gamma.powi(k as i32) * f64::from(delta[b][*i]))
+                    .sum();
                 let first = f64::from(q[b][turn[0]]);
-                assert!((sum - first).abs() < 1e-4, "gamma {gamma} row {b}: {sum} {first}");
+                assert!(
+                    (sum - first).abs() < 1e-4,
+                    "gamma {gamma} row {b}: {sum} {first}"
+                );
             }
         }
     }
@@ -187,7 +206,10 @@ mod tests {
         };
         let before = loss(logits.clone());
         let shift = Tensor::<3>::from_data(
-            burn::tensor::TensorData::new((0..18).map(|i| i as f32 * 0.3 - 2.0).collect::<Vec<_>>(), [3, 6, 1]),
+            burn::tensor::TensorData::new(
+                (0..18).map(|i| i as f32 * 0.3 - 2.0).collect::<Vec<_>>(),
+                [3, 6, 1],
+            ),
             &device,
         );
         let after = loss(logits + shift);
@@ -200,7 +222,8 @@ mod tests {
         let objective = build(&json!({"normalise": "sum"})).unwrap();
         let (layout, logits) = golden::random_batch(4, 7, 5, 4, &device);
         let loss = |layout: &crate::reward::Layout, logits: Tensor<3>| {
-            let steps = golden::steps_with_garbage(layout, logits, objective.steps_config(), &device);
+            let steps =
+                golden::steps_with_garbage(layout, logits, objective.steps_config(), &device);
             golden::scalar(objective.evaluate(&steps, golden::AFTER_WARM_UP).loss)
         };
         let whole = loss(&layout, logits.clone());
@@ -210,7 +233,10 @@ mod tests {
                 loss(&row, z)
             })
             .sum();
-        assert!((whole - alone).abs() < 1e-4 * whole.abs(), "{whole} {alone}");
+        assert!(
+            (whole - alone).abs() < 1e-4 * whole.abs(),
+            "{whole} {alone}"
+        );
     }
 
     #[test]
@@ -225,22 +251,37 @@ mod tests {
             pairs: None,
         };
         let z = [
-            0.1f32, -0.2, 0.7, 0.0, 1.0, 0.5, -0.5, 0.2, -0.3, 0.4, 0.1, 1.1, 0.6, 0.9, -1.0, 0.3, 0.0, 0.0, 0.0, 0.0,
+            0.1f32, -0.2, 0.7, 0.0, 1.0, 0.5, -0.5, 0.2, -0.3, 0.4, 0.1, 1.1, 0.6, 0.9, -1.0, 0.3,
+            0.0, 0.0, 0.0, 0.0,
         ];
         let logits = Tensor::<1>::from_floats(z, &device).reshape([1, 5, 4]);
         let mean = Tensor::<2>::from_floats([[0.0, 0.1, -0.2, 0.3, 0.5]], &device);
         let raw = Tensor::<2>::from_floats([[0.0, -0.3, 0.0, -0.5, 0.2]], &device);
         for (options, expected) in [
-            (json!({"terminal": "drop", "ll_last": false}), 3.058_841_356_644_379_5),
+            (
+                json!({"terminal": "drop", "ll_last": false}),
+                3.058_841_356_644_379_5,
+            ),
             (json!({"terminal": "zero"}), 5.005_452_041_529_093),
-            (json!({"terminal": "zero", "q_mode": "logits", "ll": "normalised"}), 4.669_477_381_670_887),
+            (
+                json!({"terminal": "zero", "q_mode": "logits", "ll": "normalised"}),
+                4.669_477_381_670_887,
+            ),
         ] {
             let mut options = options;
             options["lambda"] = json!(0.5);
             options["normalise"] = json!("sum");
             let objective = build(&options).unwrap();
-            let head = crate::reward::HeadOutput { mean: mean.clone(), raw: raw.clone(), weights: None };
-            let counts = Normaliser { steps: 3.0, rows: 1.0, pairs: 0.0 };
+            let head = crate::reward::HeadOutput {
+                mean: mean.clone(),
+                raw: raw.clone(),
+                weights: None,
+            };
+            let counts = Normaliser {
+                steps: 3.0,
+                rows: 1.0,
+                pairs: 0.0,
+            };
             let steps = crate::reward::steps_from_logits(
                 &layout,
                 logits.clone(),
@@ -250,7 +291,10 @@ mod tests {
                 &device,
             );
             let loss = golden::scalar(objective.evaluate(&steps, golden::AFTER_WARM_UP).loss);
-            assert!((loss - expected).abs() < 3e-6 * expected, "{options}: {loss} {expected}");
+            assert!(
+                (loss - expected).abs() < 3e-6 * expected,
+                "{options}: {loss} {expected}"
+            );
         }
     }
 }

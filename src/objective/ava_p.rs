@@ -12,10 +12,13 @@
 
 use super::ava_config::{AvaConfig, Cer, CerScore, KlTdOn, Negative, Normalise, PairConfig};
 use super::ava_d::divisor;
-use super::ava_terms::{kl, log_q, masks, pair_terms, posterior_terms, row_sums, scores, td_target};
-use super::numerics::{log1m_exp, log_normal_cdf, log_sigmoid};
+use super::ava_terms::{
+    kl, log_q, masks, pair_terms, posterior_terms, row_sums, scores, td_target,
+};
+use super::numerics::{log_normal_cdf, log_sigmoid, log1m_exp};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind, merged_defaults,
+    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind,
+    merged_defaults,
 };
 use crate::reward::{LikelihoodForm, Steps, StepsConfig};
 use burn::tensor::Tensor;
@@ -45,7 +48,10 @@ fn build(options: &Value) -> Result<Box<dyn Objective>, ObjectiveError> {
     let pair = options.take::<PairConfig>()?;
     options.finish()?;
     ava.check(METHOD.name)?;
-    for (name, value) in [("neg_floor", pair.neg_floor), ("cer_weight", pair.cer_weight)] {
+    for (name, value) in [
+        ("neg_floor", pair.neg_floor),
+        ("cer_weight", pair.cer_weight),
+    ] {
         if !value.is_finite() || value < 0.0 {
             return Err(ObjectiveError::BadOption {
                 method: METHOD.name,
@@ -68,9 +74,12 @@ pub(super) fn contrast(form: Cer, d: Tensor<1>, variance: Tensor<1>) -> Tensor<1
         Cer::Sigmoid => sigmoid(d),
         Cer::LogSigmoid => log_sigmoid(d),
         Cer::Probit => log_normal_cdf(d / variance.sqrt()),
-        Cer::Mackay => {
-            log_sigmoid(d / variance.mul_scalar(std::f64::consts::PI / 8.0).add_scalar(1.0).sqrt())
-        }
+        Cer::Mackay => log_sigmoid(
+            d / variance
+                .mul_scalar(std::f64::consts::PI / 8.0)
+                .add_scalar(1.0)
+                .sqrt(),
+        ),
     }
 }
 
@@ -81,9 +90,8 @@ impl AvaP {
         match self.pair.neg {
             Negative::None => rejected(row_sums(steps.log_likelihood.clone(), m_ll)).zeros_like(),
             Negative::Paper => rejected(row_sums(steps.log_likelihood.clone(), m_ll)),
-            Negative::Floor => {
-                rejected(row_sums(steps.log_likelihood.clone(), m_ll)).clamp_min(-self.pair.neg_floor)
-            }
+            Negative::Floor => rejected(row_sums(steps.log_likelihood.clone(), m_ll))
+                .clamp_min(-self.pair.neg_floor),
             Negative::Unlikelihood => {
                 // Under the normalised likelihood beta is inside B; otherwise it is the term's weight.
                 let weight = match self.steps.ll {
@@ -162,7 +170,8 @@ impl Objective for AvaP {
             Normalise::Sum => 1.0,
             _ => steps.counts.pairs.max(1.0),
         };
-        let loss = -f.clone().div_scalar(n) - cer.clone().mul_scalar(self.pair.cer_weight / n_pairs);
+        let loss =
+            -f.clone().div_scalar(n) - cer.clone().mul_scalar(self.pair.cer_weight / n_pairs);
 
         let device = loss.device();
         let mut terms = vec![
@@ -189,10 +198,13 @@ mod tests {
     #[test]
     fn every_golden_case_agrees_in_value_and_gradient() {
         golden::on_each_device(|device, tolerance| {
-            let Some(golden) = Golden::open("ava_p") else { return };
+            let Some(golden) = Golden::open("ava_p") else {
+                return;
+            };
             for case in golden.case_names() {
                 let objective = build(&golden.options(&case, &[])).unwrap();
-                let (steps, leaves) = golden.steps(&case, &["_pos", "_neg"], objective.steps_config(), device);
+                let (steps, leaves) =
+                    golden.steps(&case, &["_pos", "_neg"], objective.steps_config(), device);
                 let evaluation = objective.evaluate(&steps, golden::AFTER_WARM_UP);
                 golden.check(&case, "loss", evaluation.loss.clone(), tolerance);
                 golden.check_gradients(&case, &leaves, evaluation.loss.backward(), tolerance);
@@ -202,7 +214,9 @@ mod tests {
 
     #[test]
     fn swapping_a_pair_keeps_kl_and_td_and_turns_the_contrast() {
-        let Some(golden) = Golden::open("ava_p") else { return };
+        let Some(golden) = Golden::open("ava_p") else {
+            return;
+        };
         let device = Device::flex().autodiff();
         let case = "terminal_zero_logsigmoid";
         let objective = build(&golden.options(case, &[])).unwrap();
@@ -217,7 +231,10 @@ mod tests {
             let (a, b) = (term(&as_is, name), term(&swapped, name));
             assert!((a - b).abs() < 1e-4 * a.abs(), "{name}: {a} {b}");
         }
-        let (a, b) = (term(&as_is, "rewards/margins"), term(&swapped, "rewards/margins"));
+        let (a, b) = (
+            term(&as_is, "rewards/margins"),
+            term(&swapped, "rewards/margins"),
+        );
         assert!((a + b).abs() < 1e-5, "{a} {b}");
     }
 
@@ -231,7 +248,9 @@ mod tests {
     #[test]
     fn the_loss_falls_along_its_negative_gradient() {
         // A directional derivative by central differences in f32: step 1e-2, tolerance 1e-2.
-        let Some(golden) = Golden::open("ava_p") else { return };
+        let Some(golden) = Golden::open("ava_p") else {
+            return;
+        };
         let device = Device::flex().autodiff();
         for case in ["recommended", "probit_on_sum", "unlikelihood"] {
             let objective = build(&golden.options(case, &[])).unwrap();

@@ -19,7 +19,10 @@ pub(super) fn td_target(steps: &Steps, gamma: f64) -> Tensor<2> {
     let [b, s] = steps.q.dims();
     let device = steps.q.device();
     let next = Tensor::cat(
-        vec![steps.q.clone().slice([0..b, 1..s]), Tensor::zeros([b, 1], &device)],
+        vec![
+            steps.q.clone().slice([0..b, 1..s]),
+            Tensor::zeros([b, 1], &device),
+        ],
         1,
     );
     steps.q.clone() - (next * steps.bootstrap.clone()).mul_scalar(gamma)
@@ -28,7 +31,10 @@ pub(super) fn td_target(steps: &Steps, gamma: f64) -> Tensor<2> {
 /// KL of each step's posterior to the prior.
 pub(super) fn kl(steps: &Steps) -> Tensor<2> {
     let variance = steps.log_std.clone().mul_scalar(2.0).exp();
-    (variance + steps.mean.clone().square()).sub_scalar(1.0).mul_scalar(0.5) - steps.log_std.clone()
+    (variance + steps.mean.clone().square())
+        .sub_scalar(1.0)
+        .mul_scalar(0.5)
+        - steps.log_std.clone()
 }
 
 /// log q of each step's TD target.
@@ -57,8 +63,14 @@ pub(super) fn row_sums(values: Tensor<2>, mask: &Tensor<2>) -> Tensor<1> {
 pub(super) fn scores(steps: &Steps, kind: CerScore) -> (Tensor<1>, Tensor<1>) {
     let variance = steps.log_std.clone().mul_scalar(2.0).exp();
     match kind {
-        CerScore::Last => (row_sums(steps.mean.clone(), &steps.last), row_sums(variance, &steps.last)),
-        CerScore::Sum => (row_sums(steps.mean.clone(), &steps.mask), row_sums(variance, &steps.mask)),
+        CerScore::Last => (
+            row_sums(steps.mean.clone(), &steps.last),
+            row_sums(variance, &steps.last),
+        ),
+        CerScore::Sum => (
+            row_sums(steps.mean.clone(), &steps.mask),
+            row_sums(variance, &steps.mask),
+        ),
         CerScore::Mean => {
             let [b, _] = steps.mask.dims();
             let n = steps.mask.clone().sum_dim(1).reshape([b]).clamp_min(1.0);
@@ -92,6 +104,9 @@ pub(super) fn pair_terms(scores: &Tensor<1>, p: usize) -> Vec<(&'static str, Ten
         ("rewards/chosen", chosen.mean()),
         ("rewards/rejected", rejected.mean()),
         ("rewards/margins", margin.clone().mean()),
-        ("rewards/accuracies", margin.greater_scalar(0.0).float().mean()),
+        (
+            "rewards/accuracies",
+            margin.greater_scalar(0.0).float().mean(),
+        ),
     ]
 }

@@ -31,7 +31,14 @@ pub struct AvrilConfig {
 
 impl Default for AvrilConfig {
     fn default() -> Self {
-        Self { gamma: 1.0, beta: 1.0, lambda: 1.0, kappa: 1.0, prior_sd: 1.0, sum: false }
+        Self {
+            gamma: 1.0,
+            beta: 1.0,
+            lambda: 1.0,
+            kappa: 1.0,
+            prior_sd: 1.0,
+            sum: false,
+        }
     }
 }
 
@@ -76,15 +83,23 @@ pub fn avril(rows: AvrilRows, cfg: AvrilConfig) -> AvrilLoss {
 
     let s0 = cfg.prior_sd;
     let variance = rows.log_std.clone().mul_scalar(2.0).exp();
-    let kl = (variance + rows.mean.clone().square()).div_scalar(2.0 * s0 * s0) - rows.log_std.clone();
+    let kl =
+        (variance + rows.mean.clone().square()).div_scalar(2.0 * s0 * s0) - rows.log_std.clone();
     let kl = kl.add_scalar(s0.ln() - 0.5);
     let z = (delta - rows.mean) * (-rows.log_std.clone()).exp();
-    let log_q = z.square().mul_scalar(-0.5) - rows.log_std - (2.0 * std::f64::consts::PI).ln() * 0.5;
+    let log_q =
+        z.square().mul_scalar(-0.5) - rows.log_std - (2.0 * std::f64::consts::PI).ln() * 0.5;
 
     let reduce = |x: Tensor<1>| if cfg.sum { x.sum() } else { x.mean() };
     let (nll, kl, td_nll) = (reduce(-log_b), reduce(kl), reduce(-log_q));
-    let loss = nll.clone() + kl.clone().mul_scalar(cfg.kappa) + td_nll.clone().mul_scalar(cfg.lambda);
-    AvrilLoss { loss, nll, kl, td_nll }
+    let loss =
+        nll.clone() + kl.clone().mul_scalar(cfg.kappa) + td_nll.clone().mul_scalar(cfg.lambda);
+    AvrilLoss {
+        loss,
+        nll,
+        kl,
+        td_nll,
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +110,9 @@ mod tests {
     #[test]
     fn every_golden_case_agrees_in_value_and_gradient() {
         golden::on_each_device(|device, tolerance| {
-            let Some(golden) = Golden::open("avril") else { return };
+            let Some(golden) = Golden::open("avril") else {
+                return;
+            };
             for case in golden.case_names() {
                 let settings = golden.case(&case).clone();
                 let number = |name: &str| settings[name].as_f64().unwrap();

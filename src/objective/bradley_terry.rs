@@ -13,7 +13,8 @@ use super::ava_config::CerScore;
 use super::ava_terms::{pair_terms, row_sums, scores};
 use super::numerics::log_sigmoid;
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind, merged_defaults,
+    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind,
+    merged_defaults,
 };
 use crate::reward::{Steps, StepsConfig};
 use burn::tensor::Tensor;
@@ -61,7 +62,10 @@ impl Default for BradleyTerryConfig {
 }
 
 fn defaults() -> Value {
-    merged_defaults(&[json!(StepsConfig::default()), json!(BradleyTerryConfig::default())])
+    merged_defaults(&[
+        json!(StepsConfig::default()),
+        json!(BradleyTerryConfig::default()),
+    ])
 }
 
 fn build(
@@ -76,10 +80,18 @@ fn build(
     if !(0.0..=0.5).contains(&config.label_smoothing) {
         return Err(ObjectiveError::BadOption {
             method,
-            reason: format!("label_smoothing is {}, and must lie from 0 to 0.5", config.label_smoothing),
+            reason: format!(
+                "label_smoothing is {}, and must lie from 0 to 0.5",
+                config.label_smoothing
+            ),
         });
     }
-    Ok(Box::new(BradleyTerry { method, score, steps, config }))
+    Ok(Box::new(BradleyTerry {
+        method,
+        score,
+        steps,
+        config,
+    }))
 }
 
 struct BradleyTerry {
@@ -155,7 +167,9 @@ impl Objective for BradleyTerry {
             self.config.center_rewards_coefficient,
         );
         let mut loss = loss.sum().div_scalar(steps.counts.pairs.max(1.0));
-        let ll = row_sums(steps.log_likelihood.clone(), &steps.mask).slice([0..p]).sum();
+        let ll = row_sums(steps.log_likelihood.clone(), &steps.mask)
+            .slice([0..p])
+            .sum();
         let ll = ll.div_scalar(steps.counts.steps.max(1.0));
         if self.config.likelihood_weight > 0.0 {
             loss = loss - ll.clone().mul_scalar(self.config.likelihood_weight);
@@ -175,18 +189,23 @@ mod tests {
     #[test]
     fn every_golden_case_agrees_in_value_and_gradient() {
         golden::on_each_device(|device, tolerance| {
-            let Some(golden) = Golden::open("bradley_terry") else { return };
+            let Some(golden) = Golden::open("bradley_terry") else {
+                return;
+            };
             for case in golden.case_names() {
                 let settings = golden.case(&case);
                 let side = |name: &str| {
-                    let scores = golden.matrix(&format!("scores_{name}"), device).require_grad();
+                    let scores = golden
+                        .matrix(&format!("scores_{name}"), device)
+                        .require_grad();
                     let last = golden.last_valid(&format!("attn_{name}"), device);
                     let [p, _] = scores.dims();
                     ((scores.clone() * last).sum_dim(1).reshape([p]), scores)
                 };
                 let (chosen, leaf_chosen) = side("pos");
                 let (rejected, leaf_rejected) = side("neg");
-                let margin = (settings["use_margin"] == true).then(|| golden.vector("margin", device));
+                let margin =
+                    (settings["use_margin"] == true).then(|| golden.vector("margin", device));
                 let loss = bradley_terry_loss(
                     chosen,
                     rejected,
@@ -196,7 +215,10 @@ mod tests {
                 )
                 .mean();
                 golden.check(&case, "loss", loss.clone(), tolerance);
-                let leaves = vec![("scores_pos".into(), leaf_chosen), ("scores_neg".into(), leaf_rejected)];
+                let leaves = vec![
+                    ("scores_pos".into(), leaf_chosen),
+                    ("scores_neg".into(), leaf_rejected),
+                ];
                 golden.check_matrix_gradients(&case, leaves, loss.backward(), tolerance);
             }
         });
@@ -208,9 +230,14 @@ mod tests {
         let chosen = Tensor::<1>::from_floats([0.5, -1.0, 2.0], &device).require_grad();
         let rejected = Tensor::<1>::from_floats([-0.3, 0.2, 2.5], &device).require_grad();
         let loss = bradley_terry_loss(chosen.clone(), rejected.clone(), None, 0.0, 0.0).sum();
-        let moved =
-            bradley_terry_loss(chosen.clone().add_scalar(3.0), rejected.clone().add_scalar(3.0), None, 0.0, 0.0)
-                .sum();
+        let moved = bradley_terry_loss(
+            chosen.clone().add_scalar(3.0),
+            rejected.clone().add_scalar(3.0),
+            None,
+            0.0,
+            0.0,
+        )
+        .sum();
         assert!((golden::scalar(loss.clone()) - golden::scalar(moved)).abs() < 1e-5);
         let grads = loss.backward();
         let sum = chosen.grad(&grads).unwrap() + rejected.grad(&grads).unwrap();

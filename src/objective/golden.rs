@@ -23,7 +23,9 @@ pub enum Tolerance {
 pub fn on_each_device(test: impl Fn(&Device, Tolerance)) {
     test(&Device::flex().autodiff(), Tolerance::File);
     if std::env::var_os("AVASCOPE_TEST_WGPU").is_none() {
-        println!("SKIPPED on wgpu: AVASCOPE_TEST_WGPU is not set (`cargo xtask test` sets it where a Vulkan driver is)");
+        println!(
+            "SKIPPED on wgpu: AVASCOPE_TEST_WGPU is not set (`cargo xtask test` sets it where a Vulkan driver is)"
+        );
         return;
     }
     let opened = pollster::block_on(crate::device::shared_test_gpu());
@@ -47,9 +49,15 @@ pub enum Leaf {
 
 impl Golden {
     pub fn open(name: &str) -> Option<Self> {
-        let path = format!("{}/../shared/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/../shared/golden/{name}.json",
+            env!("CARGO_MANIFEST_DIR")
+        );
         match std::fs::read(&path) {
-            Ok(bytes) => Some(Self { name: name.into(), file: serde_json::from_slice(&bytes).unwrap() }),
+            Ok(bytes) => Some(Self {
+                name: name.into(),
+                file: serde_json::from_slice(&bytes).unwrap(),
+            }),
             Err(_) => {
                 println!("SKIPPED: {path} is not there");
                 None
@@ -58,7 +66,12 @@ impl Golden {
     }
 
     pub fn case_names(&self) -> Vec<String> {
-        self.file["inputs"]["cases"].as_object().unwrap().keys().cloned().collect()
+        self.file["inputs"]["cases"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect()
     }
 
     pub fn case(&self, case: &str) -> &Value {
@@ -93,12 +106,18 @@ impl Golden {
 
     pub fn matrix(&self, name: &str, device: &Device) -> Tensor<2> {
         let shape = shape(self.data(name));
-        Tensor::from_data(TensorData::new(self.floats(name), [shape[0], shape[1]]), device)
+        Tensor::from_data(
+            TensorData::new(self.floats(name), [shape[0], shape[1]]),
+            device,
+        )
     }
 
     pub fn cube(&self, name: &str, device: &Device) -> Tensor<3> {
         let shape = shape(self.data(name));
-        Tensor::from_data(TensorData::new(self.floats(name), [shape[0], shape[1], shape[2]]), device)
+        Tensor::from_data(
+            TensorData::new(self.floats(name), [shape[0], shape[1], shape[2]]),
+            device,
+        )
     }
 
     /// One-hot of the last 1 in each row of a mask.
@@ -124,8 +143,10 @@ impl Golden {
         device: &Device,
     ) -> (Steps, Vec<(String, Leaf)>) {
         let _ = case;
-        let shapes: Vec<Vec<usize>> =
-            sides.iter().map(|side| shape(self.data(&format!("logits{side}")))).collect();
+        let shapes: Vec<Vec<usize>> = sides
+            .iter()
+            .map(|side| shape(self.data(&format!("logits{side}"))))
+            .collect();
         let tokens = shapes.iter().map(|s| s[1]).max().unwrap();
         let v = shapes[0][2];
         let rows: usize = shapes.iter().map(|s| s[0]).sum();
@@ -145,13 +166,23 @@ impl Golden {
             for row in 0..b {
                 let ints = |name: &str| {
                     let values = self.floats(&format!("{name}{side}"));
-                    values[row * t..(row + 1) * t].iter().map(|v| *v as u32).collect::<Vec<_>>()
+                    values[row * t..(row + 1) * t]
+                        .iter()
+                        .map(|v| *v as u32)
+                        .collect::<Vec<_>>()
                 };
-                layout.ids.extend(ints("ids").into_iter().chain(std::iter::repeat_n(0, pad)));
-                layout.segments.extend(ints("seg").into_iter().chain(std::iter::repeat_n(0, pad)));
                 layout
-                    .response
-                    .extend(ints("resp").into_iter().map(|v| v > 0).chain(std::iter::repeat_n(true, pad)));
+                    .ids
+                    .extend(ints("ids").into_iter().chain(std::iter::repeat_n(0, pad)));
+                layout
+                    .segments
+                    .extend(ints("seg").into_iter().chain(std::iter::repeat_n(0, pad)));
+                layout.response.extend(
+                    ints("resp")
+                        .into_iter()
+                        .map(|v| v > 0)
+                        .chain(std::iter::repeat_n(true, pad)),
+                );
             }
             let cube = self.cube(&format!("logits{side}"), device).require_grad();
             let mean = self.matrix(&format!("mu{side}"), device).require_grad();
@@ -160,7 +191,11 @@ impl Golden {
             leaves.push((format!("mu{side}"), Leaf::Two(mean.clone())));
             leaves.push((format!("rho{side}"), Leaf::Two(raw.clone())));
             let wide = |x: Tensor<2>| {
-                if pad == 0 { x } else { Tensor::cat(vec![x, Tensor::full([b, pad], 7.0, device)], 1) }
+                if pad == 0 {
+                    x
+                } else {
+                    Tensor::cat(vec![x, Tensor::full([b, pad], 7.0, device)], 1)
+                }
             };
             logits.push(if pad == 0 {
                 cube
@@ -188,11 +223,22 @@ impl Golden {
     }
 
     fn bounds(&self, kind: &str) -> (f64, f64) {
-        let of = |end: &str| self.file["tolerance"][format!("{kind}_{end}")].as_f64().unwrap();
+        let of = |end: &str| {
+            self.file["tolerance"][format!("{kind}_{end}")]
+                .as_f64()
+                .unwrap()
+        };
         (of("abs"), of("rel"))
     }
 
-    fn hold(&self, what: &str, got: &[f32], expected: &[f32], tolerance: Tolerance, gradient: bool) {
+    fn hold(
+        &self,
+        what: &str,
+        got: &[f32],
+        expected: &[f32],
+        tolerance: Tolerance,
+        gradient: bool,
+    ) {
         assert_eq!(got.len(), expected.len(), "{} {what}: lengths", self.name);
         let (abs, rel) = match tolerance {
             Tolerance::File if gradient => self.bounds("f32_grad"),
@@ -209,20 +255,40 @@ impl Golden {
         }
     }
 
-    pub fn check<const D: usize>(&self, case: &str, field: &str, got: Tensor<D>, tolerance: Tolerance) {
+    pub fn check<const D: usize>(
+        &self,
+        case: &str,
+        field: &str,
+        got: Tensor<D>,
+        tolerance: Tolerance,
+    ) {
         let expected = flatten(self.expected(case, field));
-        self.hold(&format!("{case}.{field}"), &vector_of(got), &expected, tolerance, false);
+        self.hold(
+            &format!("{case}.{field}"),
+            &vector_of(got),
+            &expected,
+            tolerance,
+            false,
+        );
     }
 
     /// Compares where `mask` is 1; elsewhere the file has zeros.
     pub fn check_masked(&self, case: &str, field: &str, got: Tensor<2>, mask: &Tensor<2>) {
-        let got = got.inner().mask_fill(mask.clone().inner().equal_scalar(0.0), 0.0);
+        let got = got
+            .inner()
+            .mask_fill(mask.clone().inner().equal_scalar(0.0), 0.0);
         let mask = vector_of(mask.clone());
         let mut expected = flatten(self.expected(case, field));
         for (value, counts) in expected.iter_mut().zip(mask) {
             *value *= counts;
         }
-        self.hold(&format!("{case}.{field}"), &vector_of(got), &expected, Tolerance::File, false);
+        self.hold(
+            &format!("{case}.{field}"),
+            &vector_of(got),
+            &expected,
+            Tolerance::File,
+            false,
+        );
     }
 
     pub fn check_gradients(
@@ -244,7 +310,13 @@ impl Golden {
             };
             // A leaf that the loss does not touch has no gradient: zero.
             let got = got.unwrap_or_else(|| vec![0.0; expected.len()]);
-            self.hold(&format!("{case}.grad.{name}"), &got, &expected, tolerance, true);
+            self.hold(
+                &format!("{case}.grad.{name}"),
+                &got,
+                &expected,
+                tolerance,
+                true,
+            );
         }
     }
 
@@ -255,13 +327,21 @@ impl Golden {
         gradients: Gradients,
         tolerance: Tolerance,
     ) {
-        let leaves: Vec<(String, Leaf)> =
-            leaves.into_iter().map(|(name, leaf)| (name, Leaf::Two(leaf))).collect();
+        let leaves: Vec<(String, Leaf)> = leaves
+            .into_iter()
+            .map(|(name, leaf)| (name, Leaf::Two(leaf)))
+            .collect();
         self.check_gradients(case, &leaves, gradients, tolerance);
     }
 
     /// The directional derivative along the gradient itself, against central differences.
-    pub fn check_direction(&self, case: &str, sides: &[&str], objective: &dyn Objective, device: &Device) {
+    pub fn check_direction(
+        &self,
+        case: &str,
+        sides: &[&str],
+        objective: &dyn Objective,
+        device: &Device,
+    ) {
         let cfg = objective.steps_config();
         let (steps, leaves) = self.steps(case, sides, cfg, device);
         let gradients = objective.evaluate(&steps, AFTER_WARM_UP).loss.backward();
@@ -276,23 +356,36 @@ impl Golden {
             .sum::<f64>()
             .sqrt();
         for (name, leaf) in &leaves {
-            let Some(gradient) = leaf_gradient(leaf, &gradients) else { continue };
+            let Some(gradient) = leaf_gradient(leaf, &gradients) else {
+                continue;
+            };
             slope += gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / norm;
             for (file, sign) in moved.iter_mut().zip([1.0, -1.0]) {
                 let mut at = 0;
-                add(&mut file["inputs"]["data"][name], &gradient, &mut at, sign * h / norm);
+                add(
+                    &mut file["inputs"]["data"][name],
+                    &gradient,
+                    &mut at,
+                    sign * h / norm,
+                );
             }
         }
         let losses: Vec<f64> = moved
             .into_iter()
             .map(|file| {
-                let golden = Golden { name: self.name.clone(), file };
+                let golden = Golden {
+                    name: self.name.clone(),
+                    file,
+                };
                 let (steps, _) = golden.steps(case, sides, cfg, device);
                 scalar(objective.evaluate(&steps, AFTER_WARM_UP).loss)
             })
             .collect();
         let differences = (losses[0] - losses[1]) / (2.0 * h);
-        assert!((differences - slope).abs() <= 1e-2 * slope.abs(), "{case}: {differences} against {slope}");
+        assert!(
+            (differences - slope).abs() <= 1e-2 * slope.abs(),
+            "{case}: {differences} against {slope}"
+        );
     }
 }
 
@@ -305,7 +398,9 @@ fn leaf_gradient(leaf: &Leaf, gradients: &Gradients) -> Option<Vec<f32>> {
 
 fn add(value: &mut Value, gradient: &[f32], at: &mut usize, factor: f64) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| add(item, gradient, at, factor)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| add(item, gradient, at, factor)),
         number => {
             *number = Value::from(number.as_f64().unwrap() + factor * f64::from(gradient[*at]));
             *at += 1;
@@ -349,7 +444,10 @@ pub fn scalar(tensor: Tensor<1>) -> f64 {
 /// A matrix's rows.
 pub fn rows(tensor: Tensor<2>) -> Vec<Vec<f32>> {
     let [_, columns] = tensor.dims();
-    vector_of(tensor).chunks(columns).map(<[f32]>::to_vec).collect()
+    vector_of(tensor)
+        .chunks(columns)
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 fn counts_of(layout: &Layout) -> Normaliser {
@@ -361,7 +459,13 @@ fn counts_of(layout: &Layout) -> Normaliser {
 }
 
 /// Rows of random length with a prompt of two tokens, and random logits.
-pub fn random_batch(b: usize, t: usize, v: usize, seed: u64, device: &Device) -> (Layout, Tensor<3>) {
+pub fn random_batch(
+    b: usize,
+    t: usize,
+    v: usize,
+    seed: u64,
+    device: &Device,
+) -> (Layout, Tensor<3>) {
     let mut rng = Rng::new(seed);
     let mut layout = Layout {
         rows: b,
@@ -379,11 +483,19 @@ pub fn random_batch(b: usize, t: usize, v: usize, seed: u64, device: &Device) ->
         }
     }
     let logits: Vec<f32> = (0..b * t * v).map(|_| rng.normal() as f32).collect();
-    (layout, Tensor::from_data(TensorData::new(logits, [b, t, v]), device))
+    (
+        layout,
+        Tensor::from_data(TensorData::new(logits, [b, t, v]), device),
+    )
 }
 
 /// Steps with an untrained head.
-pub fn steps_at_prior(layout: &Layout, logits: Tensor<3>, cfg: &StepsConfig, device: &Device) -> Steps {
+pub fn steps_at_prior(
+    layout: &Layout,
+    logits: Tensor<3>,
+    cfg: &StepsConfig,
+    device: &Device,
+) -> Steps {
     let (b, t) = (layout.rows, layout.tokens);
     let head = HeadOutput {
         mean: Tensor::zeros([b, t], device),
@@ -394,18 +506,33 @@ pub fn steps_at_prior(layout: &Layout, logits: Tensor<3>, cfg: &StepsConfig, dev
 }
 
 /// Steps with head values that are a function of the token, and infinities and NaN on padding.
-pub fn steps_with_garbage(layout: &Layout, logits: Tensor<3>, cfg: &StepsConfig, device: &Device) -> Steps {
+pub fn steps_with_garbage(
+    layout: &Layout,
+    logits: Tensor<3>,
+    cfg: &StepsConfig,
+    device: &Device,
+) -> Steps {
     let (b, t) = (layout.rows, layout.tokens);
     let value = |scale: f32, garbage: f32| {
         let values: Vec<f32> = layout
             .ids
             .iter()
             .zip(&layout.segments)
-            .map(|(id, segment)| if *segment == 0 { garbage } else { scale * (*id as f32 - 2.0) })
+            .map(|(id, segment)| {
+                if *segment == 0 {
+                    garbage
+                } else {
+                    scale * (*id as f32 - 2.0)
+                }
+            })
             .collect();
         Tensor::<2>::from_data(TensorData::new(values, [b, t]), device)
     };
-    let head = HeadOutput { mean: value(0.3, f32::NAN), raw: value(0.1, f32::INFINITY), weights: None };
+    let head = HeadOutput {
+        mean: value(0.3, f32::NAN),
+        raw: value(0.1, f32::INFINITY),
+        weights: None,
+    };
     steps_from_logits(layout, logits, head, cfg, counts_of(layout), device)
 }
 
@@ -414,7 +541,11 @@ pub fn one_row(layout: &Layout, logits: Tensor<3>, b: usize, pad: usize) -> (Lay
     let t = layout.tokens;
     let [_, _, v] = logits.dims();
     let cut = |values: &[u32], fill: u32| {
-        values[b * t..(b + 1) * t].iter().copied().chain(std::iter::repeat_n(fill, pad)).collect::<Vec<_>>()
+        values[b * t..(b + 1) * t]
+            .iter()
+            .copied()
+            .chain(std::iter::repeat_n(fill, pad))
+            .collect::<Vec<_>>()
     };
     let row = Layout {
         rows: 1,
@@ -430,7 +561,10 @@ pub fn one_row(layout: &Layout, logits: Tensor<3>, b: usize, pad: usize) -> (Lay
     };
     let device = logits.device();
     let z = logits.slice([b..b + 1, 0..t, 0..v]);
-    (row, Tensor::cat(vec![z, Tensor::full([1, pad, v], 3.0, &device)], 1))
+    (
+        row,
+        Tensor::cat(vec![z, Tensor::full([1, pad, v], 3.0, &device)], 1),
+    )
 }
 
 /// Mean negative log-likelihood of the answers' tokens, computed on the host in f64.
@@ -444,8 +578,10 @@ pub fn masked_cross_entropy(layout: &Layout, logits: Tensor<3>) -> f64 {
             if !mask[b * s + i] {
                 continue;
             }
-            let row: Vec<f64> =
-                z[(b * t + i) * v..(b * t + i + 1) * v].iter().map(|x| f64::from(*x)).collect();
+            let row: Vec<f64> = z[(b * t + i) * v..(b * t + i + 1) * v]
+                .iter()
+                .map(|x| f64::from(*x))
+                .collect();
             let total: f64 = row.iter().map(|x| x.exp()).sum();
             sum += total.ln() - row[layout.ids[b * t + i + 1] as usize];
             n += 1.0;

@@ -102,7 +102,12 @@ pub struct Method {
 }
 
 /// Every method, in the order of teaching.
-pub const METHODS: &[Method] = &[ava_p::METHOD, ava_d::METHOD, bradley_terry::SUM, bradley_terry::LAST];
+pub const METHODS: &[Method] = &[
+    ava_p::METHOD,
+    ava_d::METHOD,
+    bradley_terry::SUM,
+    bradley_terry::LAST,
+];
 
 /// Why a method cannot be built.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -146,14 +151,20 @@ pub fn build(name: &str, options: &Value) -> Result<Box<dyn Objective>, Objectiv
         None => Err(ObjectiveError::UnknownMethod {
             name: name.into(),
             nearest: nearest(name, METHODS.iter().map(|m| m.name)).into(),
-            known: METHODS.iter().map(|m| m.name).collect::<Vec<_>>().join(", "),
+            known: METHODS
+                .iter()
+                .map(|m| m.name)
+                .collect::<Vec<_>>()
+                .join(", "),
         }),
     }
 }
 
 /// Whether a logged term is a mean over a micro-batch rather than a share of a sum over the whole step.
 pub fn is_mean(name: &str) -> bool {
-    name.starts_with("rewards/") || name.starts_with("ava/mu_") || name.starts_with("ava/sigma_")
+    name.starts_with("rewards/")
+        || name.starts_with("ava/mu_")
+        || name.starts_with("ava/sigma_")
         || matches!(name, "accuracy" | "ava/lambda" | "ava/rho_clamped_fraction")
 }
 
@@ -173,15 +184,23 @@ impl Options {
             other => {
                 return Err(ObjectiveError::BadOption {
                     method,
-                    reason: format!("its switches are a table of names and values, and got {other}"),
+                    reason: format!(
+                        "its switches are a table of names and values, and got {other}"
+                    ),
                 });
             }
         };
-        Ok(Self { method, given, known: Vec::new() })
+        Ok(Self {
+            method,
+            given,
+            known: Vec::new(),
+        })
     }
 
     /// Takes the switches that `T` knows.
-    pub(crate) fn take<T: DeserializeOwned + Serialize + Default>(&mut self) -> Result<T, ObjectiveError> {
+    pub(crate) fn take<T: DeserializeOwned + Serialize + Default>(
+        &mut self,
+    ) -> Result<T, ObjectiveError> {
         let mut merged = match serde_json::to_value(T::default()) {
             Ok(Value::Object(map)) => map,
             _ => Map::new(),
@@ -224,7 +243,9 @@ pub(crate) fn merged_defaults(groups: &[Value]) -> Value {
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
-    known.min_by_key(|candidate| edit_distance(name, candidate)).unwrap_or("")
+    known
+        .min_by_key(|candidate| edit_distance(name, candidate))
+        .unwrap_or("")
 }
 
 fn edit_distance(a: &str, b: &str) -> usize {
@@ -249,20 +270,32 @@ mod tests {
     #[test]
     fn an_unknown_method_is_answered_with_the_nearest_name() {
         let error = build("ava-p", &Value::Null).err().unwrap().to_string();
-        assert!(error.contains("`ava_p`") && error.contains("bradley_terry"), "{error}");
+        assert!(
+            error.contains("`ava_p`") && error.contains("bradley_terry"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_unknown_switch_is_answered_with_the_nearest_name() {
-        let error = build("ava_p", &serde_json::json!({"lamda": 0.1})).err().unwrap().to_string();
+        let error = build("ava_p", &serde_json::json!({"lamda": 0.1}))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("nearest is `lambda`"), "{error}");
-        let error = build("ava_d", &serde_json::json!({"cer": "probit"})).err().unwrap().to_string();
+        let error = build("ava_d", &serde_json::json!({"cer": "probit"}))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("no switch `cer`"), "{error}");
     }
 
     #[test]
     fn a_switch_of_the_wrong_kind_names_what_would_do() {
-        let error = build("ava_p", &serde_json::json!({"cer": "tanh"})).err().unwrap().to_string();
+        let error = build("ava_p", &serde_json::json!({"cer": "tanh"}))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("logsigmoid"), "{error}");
         assert!(build("ava_p", &serde_json::json!({"gamma": "much"})).is_err());
         assert!(build("ava_p", &serde_json::json!(3)).is_err());
@@ -271,7 +304,11 @@ mod tests {
     #[test]
     fn every_method_builds_from_its_own_defaults() {
         for method in METHODS {
-            assert!((method.build)(&(method.defaults)()).is_ok(), "{}", method.name);
+            assert!(
+                (method.build)(&(method.defaults)()).is_ok(),
+                "{}",
+                method.name
+            );
             assert!((method.build)(&Value::Null).is_ok(), "{}", method.name);
         }
     }

@@ -23,7 +23,9 @@ pub fn log1m_exp<const D: usize>(l: Tensor<D>) -> Tensor<D> {
     let x = near_arg;
     let mut series = x.clone().mul_scalar(1.0 / 9.0).add_scalar(1.0);
     for k in (2..9).rev() {
-        series = (x.clone() * series).mul_scalar(1.0 / f64::from(k)).add_scalar(1.0);
+        series = (x.clone() * series)
+            .mul_scalar(1.0 / f64::from(k))
+            .add_scalar(1.0);
     }
     let near_value = (-(x * series)).log();
     let far_value = (-far_arg.exp()).log1p();
@@ -37,16 +39,22 @@ pub fn log1m_exp<const D: usize>(l: Tensor<D>) -> Tensor<D> {
 pub fn log_normal_cdf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     const BORDER: f64 = -1.0;
     let right = x.clone().clamp_min(BORDER);
-    let right = (right.mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0))
-        .mul_scalar(0.5)
-        .log();
+    let right = (right
+        .mul_scalar(std::f64::consts::FRAC_1_SQRT_2)
+        .erf()
+        .add_scalar(1.0))
+    .mul_scalar(0.5)
+    .log();
     let z = -(x.clone().clamp_max(BORDER));
     // Laplace's continued fraction: Q(z) = phi(z) / (z + 1/(z + 2/(z + 3/(z + ...)))).
     let mut tail = z.clone();
     for k in (1..=30).rev() {
         tail = z.clone() + tail.recip().mul_scalar(f64::from(k));
     }
-    let log_phi = z.square().mul_scalar(-0.5).sub_scalar(0.5 * (2.0 * std::f64::consts::PI).ln());
+    let log_phi = z
+        .square()
+        .mul_scalar(-0.5)
+        .sub_scalar(0.5 * (2.0 * std::f64::consts::PI).ln());
     let left = log_phi - tail.log();
     right.mask_where(x.lower_scalar(BORDER), left)
 }
@@ -78,7 +86,9 @@ mod tests {
     #[test]
     fn log1m_exp_agrees_with_f64_on_both_branches() {
         let device = Device::flex().autodiff();
-        let points = [-1e-5f32, -1e-3, -0.1, -0.5, -0.69, -0.7, -1.0, -5.0, -30.0, -90.0];
+        let points = [
+            -1e-5f32, -1e-3, -0.1, -0.5, -0.69, -0.7, -1.0, -5.0, -30.0, -90.0,
+        ];
         let x = Tensor::<1>::from_floats(points, &device).require_grad();
         let y = log1m_exp(x.clone());
         let grads = y.clone().sum().backward();
@@ -87,8 +97,16 @@ mod tests {
             let p = f64::from(*p);
             let truth = (-p.exp_m1()).ln();
             let slope = p.exp() / p.exp_m1();
-            assert!((f64::from(y[i]) - truth).abs() <= 2e-6 * truth.abs().max(1e-3), "{p}: {} {truth}", y[i]);
-            assert!((f64::from(g[i]) - slope).abs() <= 1e-4 * slope.abs().max(1e-6), "{p}: {} {slope}", g[i]);
+            assert!(
+                (f64::from(y[i]) - truth).abs() <= 2e-6 * truth.abs().max(1e-3),
+                "{p}: {} {truth}",
+                y[i]
+            );
+            assert!(
+                (f64::from(g[i]) - slope).abs() <= 1e-4 * slope.abs().max(1e-6),
+                "{p}: {} {slope}",
+                g[i]
+            );
         }
     }
 
@@ -102,9 +120,17 @@ mod tests {
         let (y, g) = (values(y.inner()), values(x.grad(&grads).unwrap()));
         for (i, p) in points.iter().enumerate() {
             let truth = gaussian::log_normal_cdf(f64::from(*p));
-            assert!((f64::from(y[i]) - truth).abs() <= 2e-6 + 5e-6 * truth.abs(), "{p}: {} {truth}", y[i]);
+            assert!(
+                (f64::from(y[i]) - truth).abs() <= 2e-6 + 5e-6 * truth.abs(),
+                "{p}: {} {truth}",
+                y[i]
+            );
             let slope = (gaussian::normal_log_density(f64::from(*p), 0.0, 1.0) - truth).exp();
-            assert!((f64::from(g[i]) - slope).abs() <= 1e-5 + 2e-4 * slope, "{p}: {} {slope}", g[i]);
+            assert!(
+                (f64::from(g[i]) - slope).abs() <= 1e-5 + 2e-4 * slope,
+                "{p}: {} {slope}",
+                g[i]
+            );
         }
     }
 }

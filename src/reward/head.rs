@@ -26,18 +26,32 @@ impl RewardHead {
     /// A head that gives the prior everywhere: weight 0, bias 0 (or `raw_bias` for a spread that is not a log).
     pub fn at_prior(hidden: usize, raw_bias: f32, device: &Device) -> Self {
         let mut weights = Weights::default();
-        weights.insert(HEAD_WEIGHT, Weight::Matrix(Tensor::zeros([hidden, 2], device)));
-        weights.insert(HEAD_BIAS, Weight::Vector(Tensor::from_floats([0.0, raw_bias], device)));
+        weights.insert(
+            HEAD_WEIGHT,
+            Weight::Matrix(Tensor::zeros([hidden, 2], device)),
+        );
+        weights.insert(
+            HEAD_BIAS,
+            Weight::Vector(Tensor::from_floats([0.0, raw_bias], device)),
+        );
         Self { weights }
     }
 
     /// Adds the queries and keys of the reward weights, two bias-free layers `[H, width]`, drawn from `seed`.
-    pub fn with_reward_weights(mut self, hidden: usize, width: usize, seed: u64, device: &Device) -> Self {
+    pub fn with_reward_weights(
+        mut self,
+        hidden: usize,
+        width: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
         let mut random = crate::world::Rng::new(seed);
         for name in [WEIGHT_QUERY, WEIGHT_KEY] {
             // The usual scale of a linear layer: weights start near 1/L everywhere.
             let std = (1.0 / hidden as f64).sqrt();
-            let values: Vec<f32> = (0..hidden * width).map(|_| (std * random.normal()) as f32).collect();
+            let values: Vec<f32> = (0..hidden * width)
+                .map(|_| (std * random.normal()) as f32)
+                .collect();
             let tensor = Tensor::from_data(TensorData::new(values, [hidden, width]), device);
             self.weights.insert(name, Weight::Matrix(tensor));
         }

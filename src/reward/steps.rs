@@ -175,15 +175,30 @@ pub fn action_values(
     let [n, _] = logits.dims();
     let actions = actions.reshape([n, 1]);
     let alpha = cfg.alpha;
-    let scaled = |z: Tensor<2>, factor: f64| if factor == 1.0 { z } else { z.mul_scalar(factor) };
+    let scaled = |z: Tensor<2>, factor: f64| {
+        if factor == 1.0 {
+            z
+        } else {
+            z.mul_scalar(factor)
+        }
+    };
 
     // Q is a log-softmax that beta does not touch: one pass over the vocabulary serves all three numbers.
     let beta_is_weight = cfg.ll == LikelihoodForm::PaperEq13 || cfg.beta == 1.0;
     if cfg.q_mode == QMode::LogSoftmax && q_weight.is_none() && beta_is_weight {
-        let q = log_softmax(scaled(logits, alpha), 1).gather(1, actions).reshape([n]);
-        let log_likelihood =
-            if cfg.beta == 1.0 { q.clone() } else { q.clone().mul_scalar(cfg.beta) };
-        return ActionValues { log_policy: q.clone(), log_likelihood, q };
+        let q = log_softmax(scaled(logits, alpha), 1)
+            .gather(1, actions)
+            .reshape([n]);
+        let log_likelihood = if cfg.beta == 1.0 {
+            q.clone()
+        } else {
+            q.clone().mul_scalar(cfg.beta)
+        };
+        return ActionValues {
+            log_policy: q.clone(),
+            log_likelihood,
+            q,
+        };
     }
 
     let mut q_row = match cfg.q_mode {
@@ -199,13 +214,18 @@ pub fn action_values(
         LikelihoodForm::Normalised => cfg.beta,
         LikelihoodForm::PaperEq13 => 1.0,
     };
-    let log_policy =
-        log_softmax(scaled(q_row, inverse_temperature), 1).gather(1, actions).reshape([n]);
+    let log_policy = log_softmax(scaled(q_row, inverse_temperature), 1)
+        .gather(1, actions)
+        .reshape([n]);
     let log_likelihood = match cfg.ll {
         LikelihoodForm::Normalised => log_policy.clone(),
         LikelihoodForm::PaperEq13 => q.clone().mul_scalar(cfg.beta),
     };
-    ActionValues { q, log_likelihood, log_policy }
+    ActionValues {
+        q,
+        log_likelihood,
+        log_policy,
+    }
 }
 
 /// [`ActionValues`] in their places, each `[B, S]`, zero where no step counts.

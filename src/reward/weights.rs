@@ -41,7 +41,8 @@ pub fn reward_weights(
             valid[row * t + i] = 1.0;
             lengths[row] += 1.0;
             for j in 0..t {
-                let visible = layout.segments[row * t + j] == segment && (!switches.causal || j <= i);
+                let visible =
+                    layout.segments[row * t + j] == segment && (!switches.causal || j <= i);
                 hidden[(row * t + i) * t + j] = !visible;
             }
         }
@@ -56,7 +57,13 @@ pub fn reward_weights(
     }
     // A large finite number: a row without any visible key stays finite, and its query counts for nothing below.
     let attention = softmax(scores.mask_fill(hidden, -1e30), 2);
-    let received = (attention * valid.clone().reshape([b, t, 1])).sum_dim(1).reshape([b, t]);
-    let weights = if switches.length { received } else { received / lengths };
+    let received = (attention * valid.clone().reshape([b, t, 1]))
+        .sum_dim(1)
+        .reshape([b, t]);
+    let weights = if switches.length {
+        received
+    } else {
+        received / lengths
+    };
     weights.mask_fill(valid.equal_scalar(0.0), 1.0)
 }

@@ -106,26 +106,37 @@ impl Run {
         }
         let digest = self.frozen_digest().await?;
         if digest != state.frozen_digest {
-            return differs("trunk's digest", format!("{digest:?}"), format!("{:?}", state.frozen_digest));
+            return differs(
+                "trunk's digest",
+                format!("{digest:?}"),
+                format!("{:?}", state.frozen_digest),
+            );
         }
 
         let file = open(bytes)?;
         let mut restored = Vec::new();
         for (prefix, weights) in self.trained() {
             let read = replaced(&file, prefix, weights, &self.device.device)?;
-            restored.push((prefix, read.trainable(&self.device.device.clone().autodiff(), |_| true)));
+            restored.push((
+                prefix,
+                read.trainable(&self.device.device.clone().autodiff(), |_| true),
+            ));
         }
         let shapes: BTreeMap<String, Vec<usize>> = restored
             .iter()
             .flat_map(|(prefix, weights)| {
                 let key = if *prefix == "lora" { "lora." } else { "" };
-                weights.iter().map(move |(name, weight)| (format!("{key}{name}"), weight.shape()))
+                weights
+                    .iter()
+                    .map(move |(name, weight)| (format!("{key}{name}"), weight.shape()))
             })
             .collect();
         let mut optimizer = super::optimizer::Optimizer::new(self.config.weight_decay);
         for (name, time) in &state.times {
             let shape = shapes.get(name).ok_or_else(|| {
-                TrainError::Checkpoint(format!("it holds moments of `{name}`, which does not train here"))
+                TrainError::Checkpoint(format!(
+                    "it holds moments of `{name}`, which does not train here"
+                ))
             })?;
             let first = floats(&file, &format!("optimizer.{name}.exp_avg"), shape)?;
             let second = floats(&file, &format!("optimizer.{name}.exp_avg_sq"), shape)?;
@@ -265,11 +276,17 @@ async fn digest_of(weights: &Weights) -> Result<String, TrainError> {
 /// What a checkpoint says of itself; tensors are not read.
 pub fn describe_checkpoint(bytes: &[u8]) -> Result<CheckpointSummary, TrainError> {
     let state = read_state(bytes)?;
-    Ok(CheckpointSummary { config: state.config, info: state.info, step: state.step })
+    Ok(CheckpointSummary {
+        config: state.config,
+        info: state.info,
+        step: state.step,
+    })
 }
 
 fn read_state(bytes: &[u8]) -> Result<State, TrainError> {
-    let broken = |reason: String| TrainError::Checkpoint(format!("{reason}; it is cut short or not one of ours"));
+    let broken = |reason: String| {
+        TrainError::Checkpoint(format!("{reason}; it is cut short or not one of ours"))
+    };
     let (_, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| broken(error.to_string()))?;
     let json = metadata
@@ -292,8 +309,9 @@ fn read_state(bytes: &[u8]) -> Result<State, TrainError> {
 }
 
 fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, TrainError> {
-    SafeTensors::deserialize(bytes)
-        .map_err(|error| TrainError::Checkpoint(format!("{error}; it is cut short or not one of ours")))
+    SafeTensors::deserialize(bytes).map_err(|error| {
+        TrainError::Checkpoint(format!("{error}; it is cut short or not one of ours"))
+    })
 }
 
 fn floats(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, TrainError> {
@@ -308,7 +326,11 @@ fn floats(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32
         )));
     }
     // A file's bytes start anywhere, so they are copied rather than cast in place.
-    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    Ok(view
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect())
 }
 
 async fn push(
@@ -316,7 +338,10 @@ async fn push(
     name: String,
     weight: &Weight,
 ) -> Result<(), TrainError> {
-    let values = weight.to_host(&name).await.map_err(|error| TrainError::Device(error.to_string()))?;
+    let values = weight
+        .to_host(&name)
+        .await
+        .map_err(|error| TrainError::Device(error.to_string()))?;
     tensors.push((name, weight.shape(), bytemuck::cast_slice(&values).to_vec()));
     Ok(())
 }

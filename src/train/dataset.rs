@@ -35,7 +35,11 @@ pub struct EncodedRow {
 impl EncodedRow {
     /// The longest side's tokens.
     pub fn tokens(&self) -> usize {
-        self.sides.iter().map(|side| side.encoded.ids.len()).max().unwrap_or(0)
+        self.sides
+            .iter()
+            .map(|side| side.encoded.ids.len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Which side `index` is.
@@ -61,9 +65,11 @@ pub fn encode_rows(
 ) -> Result<Vec<EncodedRow>, TrainError> {
     let content = |content: &crate::data::Content| match content {
         crate::data::Content::Text(text) => text.clone(),
-        crate::data::Content::Messages(turns) => {
-            turns.iter().map(|turn| turn.content.as_str()).collect::<Vec<_>>().join("\n")
-        }
+        crate::data::Content::Messages(turns) => turns
+            .iter()
+            .map(|turn| turn.content.as_str())
+            .collect::<Vec<_>>()
+            .join("\n"),
     };
     let side = |prompt, answer: &Answer, id: &str, line: usize| {
         encode_side(prompt, answer, tokenizer, options).map_err(|reason| TrainError::Row {
@@ -129,7 +135,10 @@ fn encode_side(
             }
             let mut truth = vec![None; encoded.ids.len()];
             for (k, i) in tokens.into_iter().enumerate() {
-                let std = answer.true_reward_std.as_ref().and_then(|stds| stds.get(k).copied());
+                let std = answer
+                    .true_reward_std
+                    .as_ref()
+                    .and_then(|stds| stds.get(k).copied());
                 truth[i] = rewards.get(k).map(|mean| (*mean, std.unwrap_or(f32::NAN)));
             }
             Some(truth)
@@ -152,7 +161,11 @@ fn encode_side(
             })
             .collect()
     });
-    Ok(EncodedSide { encoded, truth, labelled })
+    Ok(EncodedSide {
+        encoded,
+        truth,
+        labelled,
+    })
 }
 
 /// Lays rows out as B padded sequences; pairs as all chosen, then all rejected.
@@ -162,7 +175,12 @@ pub fn layout(rows: &[&EncodedRow], pad: u32) -> Layout {
         .flat_map(|side| rows.iter().filter_map(move |row| row.sides.get(side)))
         .map(|side| &side.encoded)
         .collect();
-    let tokens = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0).max(2);
+    let tokens = sequences
+        .iter()
+        .map(|s| s.ids.len())
+        .max()
+        .unwrap_or(0)
+        .max(2);
     let mut layout = Layout {
         rows: sequences.len(),
         tokens,
@@ -238,8 +256,10 @@ impl Sampler {
                 window.sort_by_key(|row| lengths[*row]);
             }
         }
-        let mut batches: Vec<Vec<usize>> =
-            order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
+        let mut batches: Vec<Vec<usize>> = order
+            .chunks(self.batch_size)
+            .map(<[usize]>::to_vec)
+            .collect();
         self.rng.shuffle(&mut batches);
         self.batches = batches;
         self.next = 0;

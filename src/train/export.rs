@@ -22,8 +22,14 @@ pub async fn export_model(model: &LoadedModel) -> Result<ExportedFiles, TrainErr
 fn tokenizer_files(model: &LoadedModel) -> Result<ExportedFiles, TrainError> {
     let text = |error: crate::text::TextError| TrainError::Vocabulary(error.to_string());
     Ok(vec![
-        ("tokenizer.json".into(), model.tokenizer.to_tokenizer_json().map_err(text)?),
-        ("tokenizer_config.json".into(), model.tokenizer.to_tokenizer_config_json().map_err(text)?),
+        (
+            "tokenizer.json".into(),
+            model.tokenizer.to_tokenizer_json().map_err(text)?,
+        ),
+        (
+            "tokenizer_config.json".into(),
+            model.tokenizer.to_tokenizer_config_json().map_err(text)?,
+        ),
     ])
 }
 
@@ -53,10 +59,16 @@ impl Run {
             let values = weight.to_host(name).await.map_err(device)?;
             tensors.insert(
                 name.to_string(),
-                safetensors::HostTensor { shape: weight.shape(), values },
+                safetensors::HostTensor {
+                    shape: weight.shape(),
+                    values,
+                },
             );
         }
-        files.push(("reward_head.safetensors".into(), safetensors::write(&tensors)));
+        files.push((
+            "reward_head.safetensors".into(),
+            safetensors::write(&tensors),
+        ));
         Ok(files)
     }
 }

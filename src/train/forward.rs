@@ -38,7 +38,11 @@ pub struct CacheSlot<'a> {
 impl TrunkCache {
     /// An empty cache; a disabled one is never filled.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, used: 0, answers: HashMap::new() }
+        Self {
+            enabled,
+            used: 0,
+            answers: HashMap::new(),
+        }
     }
 
     /// The slot for a batch of training rows, or `None` where nothing is cached.
@@ -46,14 +50,24 @@ impl TrunkCache {
         if !self.enabled {
             return None;
         }
-        let sides = batch.iter().map(|row| rows[*row].sides.len()).max().unwrap_or(1);
+        let sides = batch
+            .iter()
+            .map(|row| rows[*row].sides.len())
+            .max()
+            .unwrap_or(1);
         let sequences = (0..sides)
             .flat_map(|side| batch.iter().map(move |row| (*row, side)))
             .filter_map(|(row, side)| {
-                rows[row].sides.get(side).map(|s| ((row, side), s.encoded.ids.len()))
+                rows[row]
+                    .sides
+                    .get(side)
+                    .map(|s| ((row, side), s.encoded.ids.len()))
             })
             .collect();
-        Some(CacheSlot { cache: self, sequences })
+        Some(CacheSlot {
+            cache: self,
+            sequences,
+        })
     }
 }
 
@@ -70,8 +84,10 @@ pub async fn steps_of(
     let trunk = match cache {
         None => run_trunk(decoder, objective, layout, device),
         Some(slot) => {
-            let complete =
-                slot.sequences.iter().all(|(key, _)| slot.cache.answers.contains_key(key));
+            let complete = slot
+                .sequences
+                .iter()
+                .all(|(key, _)| slot.cache.answers.contains_key(key));
             if complete {
                 from_cache(&slot, layout, decoder.config.hidden_size, device)
             } else {
@@ -132,7 +148,10 @@ fn run_trunk(
         let len = values.len();
         Tensor::<1, Int>::from_data(TensorData::new(values, [len]), device)
     };
-    let hidden = output.hidden.clone().reshape([b * t, decoder.config.hidden_size]);
+    let hidden = output
+        .hidden
+        .clone()
+        .reshape([b * t, decoder.config.hidden_size]);
     let logits = decoder.logits(hidden.select(0, ints(positions)));
     debug_assert_eq!(logits.dims()[0], n);
     let values = action_values(logits, ints(actions), None, objective.steps_config());
@@ -140,7 +159,10 @@ fn run_trunk(
     let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
     let mask = Tensor::<2>::from_data(TensorData::new(mask, [b, s]), device).equal_scalar(0.0);
     let spread = |values: Tensor<1>| {
-        values.select(0, places.clone()).reshape([b, s]).mask_fill(mask.clone(), 0.0)
+        values
+            .select(0, places.clone())
+            .reshape([b, s])
+            .mask_fill(mask.clone(), 0.0)
     };
     TrunkStates {
         hidden: output.hidden,
@@ -159,7 +181,9 @@ fn from_cache(slot: &CacheSlot<'_>, layout: &Layout, width: usize, device: &Devi
     let mut log_likelihood = q.clone();
     let mut log_policy = q.clone();
     for (row, (key, _)) in slot.sequences.iter().enumerate() {
-        let Some(answer) = slot.cache.answers.get(key) else { continue };
+        let Some(answer) = slot.cache.answers.get(key) else {
+            continue;
+        };
         let at = row * t * width;
         hidden[at..at + answer.hidden.len()].copy_from_slice(&answer.hidden);
         let at = row * s;

@@ -19,8 +19,8 @@ pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
 pub use dataset::{EncodedRow, EncodedSide, encode_rows};
 pub use error::TrainError;
 
-pub use export::{ExportedFiles, export_model};
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
+pub use export::{ExportedFiles, export_model};
 pub use open::{Files, OpenError, open_model};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer, figures};
@@ -34,5 +34,6 @@ pub(crate) async fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, 
         .into_data_async()
         .await
         .map_err(|error| TrainError::Device(format!("{error:?}")))?;
-    data.try_into_vec_as::<f32>().map_err(|error| TrainError::Device(format!("{error:?}")))
+    data.try_into_vec_as::<f32>()
+        .map_err(|error| TrainError::Device(format!("{error:?}")))
 }

@@ -41,16 +41,28 @@ pub enum OpenError {
 }
 
 /// Opens whatever `files` hold: one GGUF, a llama2.c pair, or a Hugging Face directory.
-pub fn open_model(name: &str, files: &Files<'_>, device: &Device) -> Result<LoadedModel, OpenError> {
+pub fn open_model(
+    name: &str,
+    files: &Files<'_>,
+    device: &Device,
+) -> Result<LoadedModel, OpenError> {
     let found = || files.keys().cloned().collect::<Vec<_>>();
     let file = |wanted: &'static str| {
-        files.get(wanted).copied().ok_or_else(|| OpenError::Missing { missing: wanted, found: found() })
+        files
+            .get(wanted)
+            .copied()
+            .ok_or_else(|| OpenError::Missing {
+                missing: wanted,
+                found: found(),
+            })
     };
     let (decoder, tokenizer) = if let Some(bytes) = by_ending(files, ".gguf") {
         let file = gguf::Gguf::parse(bytes)?;
         let opened = file.decoder(device)?;
         let tokenizer = match files.get("tokenizer.json") {
-            Some(json) => TextTokenizer::from_hf(json, files.get("tokenizer_config.json").copied(), None)?,
+            Some(json) => {
+                TextTokenizer::from_hf(json, files.get("tokenizer_config.json").copied(), None)?
+            }
             None => TextTokenizer::from_gguf(&file.metadata)?,
         };
         (opened, tokenizer)
@@ -80,7 +92,11 @@ pub fn open_model(name: &str, files: &Files<'_>, device: &Device) -> Result<Load
         ))
         .into());
     }
-    Ok(LoadedModel { name: name.into(), decoder, tokenizer })
+    Ok(LoadedModel {
+        name: name.into(),
+        decoder,
+        tokenizer,
+    })
 }
 
 fn open_hugging_face(files: &Files<'_>, device: &Device) -> Result<Decoder, OpenError> {
@@ -88,24 +104,37 @@ fn open_hugging_face(files: &Files<'_>, device: &Device) -> Result<Decoder, Open
     let config = files
         .get("config.json")
         .copied()
-        .ok_or_else(|| OpenError::Missing { missing: "config.json", found: found() })?;
-    let mut decoder = match (files.get("model.safetensors"), files.get("model.safetensors.index.json")) {
+        .ok_or_else(|| OpenError::Missing {
+            missing: "config.json",
+            found: found(),
+        })?;
+    let mut decoder = match (
+        files.get("model.safetensors"),
+        files.get("model.safetensors.index.json"),
+    ) {
         (Some(weights), _) => huggingface::load(config, weights, device)?,
         (None, Some(index)) => huggingface::load_sharded(config, index, files, device)?,
         (None, None) => {
-            return Err(OpenError::Missing { missing: "model.safetensors", found: found() });
+            return Err(OpenError::Missing {
+                missing: "model.safetensors",
+                found: found(),
+            });
         }
     };
-    if let (Some(config), Some(weights)) =
-        (files.get("adapter_config.json"), files.get("adapter_model.safetensors"))
-    {
+    if let (Some(config), Some(weights)) = (
+        files.get("adapter_config.json"),
+        files.get("adapter_model.safetensors"),
+    ) {
         decoder.lora = Some(model::Lora::load(&decoder.config, config, weights, device)?);
     }
     Ok(decoder)
 }
 
 fn by_ending<'a>(files: &Files<'a>, ending: &str) -> Option<&'a [u8]> {
-    files.iter().find(|(name, _)| name.to_lowercase().ends_with(ending)).map(|(_, bytes)| *bytes)
+    files
+        .iter()
+        .find(|(name, _)| name.to_lowercase().ends_with(ending))
+        .map(|(_, bytes)| *bytes)
 }
 
 /// A llama2.c model and its tokenizer: of two .bin files the one called `tok...` is the tokenizer.
@@ -113,7 +142,9 @@ fn llama2c_pair<'a>(files: &Files<'a>) -> Option<(&'a [u8], &'a [u8])> {
     let of = |tokenizer: bool| {
         files
             .iter()
-            .find(|(name, _)| name.ends_with(".bin") && name.to_lowercase().starts_with("tok") == tokenizer)
+            .find(|(name, _)| {
+                name.ends_with(".bin") && name.to_lowercase().starts_with("tok") == tokenizer
+            })
             .map(|(_, bytes)| *bytes)
     };
     Some((of(false)?, of(true)?))

@@ -70,7 +70,10 @@ impl Optimizer {
         // PyTorch's epsilon; Burn's default of 1e-5 damps the small gradients of reward heads.
         let config = AdamWConfig::new().with_epsilon(1e-8);
         Self {
-            matrices: config.clone().with_weight_decay(weight_decay as f32).build(),
+            matrices: config
+                .clone()
+                .with_weight_decay(weight_decay as f32)
+                .build(),
             vectors: config.with_weight_decay(0.0).build(),
             states: BTreeMap::new(),
         }
@@ -89,7 +92,9 @@ impl Optimizer {
         // Taken by value: a tensor that nobody else holds is updated in place.
         *weights = std::mem::take(weights).map_each(|name, weight| {
             let key = format!("{prefix}{name}");
-            let Some(gradient) = gradients.remove(&key) else { return weight };
+            let Some(gradient) = gradients.remove(&key) else {
+                return weight;
+            };
             let state = self.states.remove(&key);
             let (updated, state) = match (weight, gradient) {
                 (Weight::Vector(tensor), Weight::Vector(gradient)) => {
@@ -102,7 +107,8 @@ impl Optimizer {
                         _ => None,
                     };
                     let (tensor, state) =
-                        self.vectors.step(learning_rate, tensor.inner(), gradient, state);
+                        self.vectors
+                            .step(learning_rate, tensor.inner(), gradient, state);
                     (
                         Weight::Vector(tensor.autodiff().require_grad()),
                         state.map(State::Vector),
@@ -118,7 +124,8 @@ impl Optimizer {
                         _ => None,
                     };
                     let (tensor, state) =
-                        self.matrices.step(learning_rate, tensor.inner(), gradient, state);
+                        self.matrices
+                            .step(learning_rate, tensor.inner(), gradient, state);
                     (
                         Weight::Matrix(tensor.autodiff().require_grad()),
                         state.map(State::Matrix),
@@ -143,14 +150,26 @@ impl Optimizer {
             let time = match state {
                 State::Vector(state) => {
                     let m = &state.momentum;
-                    tensors.push((format!("{name}.exp_avg"), Weight::Vector(m.moment_1.clone())));
-                    tensors.push((format!("{name}.exp_avg_sq"), Weight::Vector(m.moment_2.clone())));
+                    tensors.push((
+                        format!("{name}.exp_avg"),
+                        Weight::Vector(m.moment_1.clone()),
+                    ));
+                    tensors.push((
+                        format!("{name}.exp_avg_sq"),
+                        Weight::Vector(m.moment_2.clone()),
+                    ));
                     m.time
                 }
                 State::Matrix(state) => {
                     let m = &state.momentum;
-                    tensors.push((format!("{name}.exp_avg"), Weight::Matrix(m.moment_1.clone())));
-                    tensors.push((format!("{name}.exp_avg_sq"), Weight::Matrix(m.moment_2.clone())));
+                    tensors.push((
+                        format!("{name}.exp_avg"),
+                        Weight::Matrix(m.moment_1.clone()),
+                    ));
+                    tensors.push((
+                        format!("{name}.exp_avg_sq"),
+                        Weight::Matrix(m.moment_2.clone()),
+                    ));
                     m.time
                 }
             };

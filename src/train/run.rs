@@ -8,7 +8,9 @@ use super::forward::{TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, collect_gradients, global_norm};
 use super::schedule::factor;
 use super::scorer::pad_of;
-use super::{Event, FinishReason, LoraConfig, Metrics, RunInfo, TrainConfig, TrainError, Trainable};
+use super::{
+    Event, FinishReason, LoraConfig, Metrics, RunInfo, TrainConfig, TrainError, Trainable,
+};
 use crate::data::Rows;
 use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora};
@@ -98,8 +100,11 @@ impl Run {
         }
         head.weights = head.weights.trainable(&autodiff, |_| true);
 
-        let truncated_rows =
-            train_rows.iter().chain(&held_out).filter(|row| row.truncated()).count();
+        let truncated_rows = train_rows
+            .iter()
+            .chain(&held_out)
+            .filter(|row| row.truncated())
+            .count();
         let mut warnings = objective.warnings();
         if truncated_rows > 0 {
             warnings.push(format!(
@@ -110,8 +115,11 @@ impl Run {
         if held_out.is_empty() {
             warnings.push("no row is held out: nothing will be evaluated on unseen rows".into());
         }
-        let lora_parameters =
-            model.decoder.lora.as_ref().map_or(0, |lora| lora.weights.parameters());
+        let lora_parameters = model
+            .decoder
+            .lora
+            .as_ref()
+            .map_or(0, |lora| lora.weights.parameters());
         let trunk_parameters = model.decoder.weights.parameters();
         let info = RunInfo {
             method: config.method.clone(),
@@ -134,7 +142,11 @@ impl Run {
         };
         Ok(Self {
             optimizer: Optimizer::new(config.weight_decay),
-            sampler: Sampler::new(config.seed ^ SAMPLER_SALT, config.batch_size, config.group_by_length),
+            sampler: Sampler::new(
+                config.seed ^ SAMPLER_SALT,
+                config.batch_size,
+                config.group_by_length,
+            ),
             cache: TrunkCache::new(matches!(config.trainable, Trainable::Heads)),
             config,
             info,
@@ -189,7 +201,10 @@ impl Run {
 
     /// The first event of a run.
     pub fn started(&self) -> Event {
-        Event::Started { step: self.step, run: self.info.clone() }
+        Event::Started {
+            step: self.step,
+            run: self.info.clone(),
+        }
     }
 
     /// Takes one optimiser step and, where the configuration says so, evaluates. Returns what happened.
@@ -199,13 +214,20 @@ impl Run {
         }
         let mut events = Vec::new();
         let metrics = self.optimizer_step().await?;
-        events.push(Event::Step { step: self.step, total_steps: self.config.steps, metrics });
+        events.push(Event::Step {
+            step: self.step,
+            total_steps: self.config.steps,
+            metrics,
+        });
         let last = self.step >= self.config.steps;
         let due = self.config.eval_steps > 0 && self.step.is_multiple_of(self.config.eval_steps);
         if (due || last) && !self.held_out.is_empty() {
             let metrics = self.evaluate().await?;
             let stop = self.judge(&metrics);
-            events.push(Event::Evaluation { step: self.step, metrics });
+            events.push(Event::Evaluation {
+                step: self.step,
+                metrics,
+            });
             if stop && !last {
                 self.finished = Some(FinishReason::EarlyStop);
             }
@@ -214,7 +236,10 @@ impl Run {
             self.finished = Some(FinishReason::Completed);
         }
         if let Some(reason) = self.finished {
-            events.push(Event::Finished { step: self.step, reason });
+            events.push(Event::Finished {
+                step: self.step,
+                reason,
+            });
         }
         Ok(events)
     }
@@ -227,12 +252,16 @@ impl Run {
         let layouts: Vec<Layout> = batches
             .iter()
             .map(|batch| {
-                let rows: Vec<&EncodedRow> = batch.iter().map(|row| &self.train_rows[*row]).collect();
+                let rows: Vec<&EncodedRow> =
+                    batch.iter().map(|row| &self.train_rows[*row]).collect();
                 layout(&rows, pad)
             })
             .collect();
         let normaliser = count(&layouts);
-        let progress = Progress { step: self.step, total: self.config.steps };
+        let progress = Progress {
+            step: self.step,
+            total: self.config.steps,
+        };
 
         let mut gradients = NamedGradients::new();
         let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
@@ -250,7 +279,12 @@ impl Run {
             .await?;
             let evaluation = self.objective.evaluate(&steps, progress);
             let mut backward = evaluation.loss.backward();
-            collect_gradients("", &self.model.decoder.weights, &mut backward, &mut gradients);
+            collect_gradients(
+                "",
+                &self.model.decoder.weights,
+                &mut backward,
+                &mut gradients,
+            );
             if let Some(lora) = &self.model.decoder.lora {
                 collect_gradients("lora.", &lora.weights, &mut backward, &mut gradients);
             }
@@ -280,12 +314,28 @@ impl Run {
             self.config.steps,
         );
         let trunk_rate = self.config.learning_rate * rate;
-        let head_rate = self.config.head_learning_rate.unwrap_or(self.config.learning_rate) * rate;
+        let head_rate = self
+            .config
+            .head_learning_rate
+            .unwrap_or(self.config.learning_rate)
+            * rate;
         let scale = scale.as_ref();
         let optimizer = &mut self.optimizer;
-        optimizer.step("", &mut self.model.decoder.weights, &mut gradients, trunk_rate, scale);
+        optimizer.step(
+            "",
+            &mut self.model.decoder.weights,
+            &mut gradients,
+            trunk_rate,
+            scale,
+        );
         if let Some(lora) = &mut self.model.decoder.lora {
-            optimizer.step("lora.", &mut lora.weights, &mut gradients, trunk_rate, scale);
+            optimizer.step(
+                "lora.",
+                &mut lora.weights,
+                &mut gradients,
+                trunk_rate,
+                scale,
+            );
         }
         optimizer.step("", &mut self.head.weights, &mut gradients, head_rate, scale);
 
@@ -299,8 +349,13 @@ impl Run {
             .execute_async()
             .await
             .map_err(|error| TrainError::Device(format!("{error:?}")))?;
-        let mut values = data.into_iter().map(|data| data.try_into_vec_as::<f32>().unwrap_or_default());
-        let norm = values.next().and_then(|v| v.first().copied()).unwrap_or(f32::NAN);
+        let mut values = data
+            .into_iter()
+            .map(|data| data.try_into_vec_as::<f32>().unwrap_or_default());
+        let norm = values
+            .next()
+            .and_then(|v| v.first().copied())
+            .unwrap_or(f32::NAN);
 
         let mut metrics = Metrics::new();
         for (names, values) in names.iter().zip(values) {
@@ -333,7 +388,10 @@ impl Run {
         metrics.insert("epoch".into(), self.sampler.epochs());
         metrics.insert(
             "num_tokens".into(),
-            layouts.iter().map(|l| l.segments.iter().filter(|s| **s > 0).count()).sum::<usize>() as f64,
+            layouts
+                .iter()
+                .map(|l| l.segments.iter().filter(|s| **s > 0).count())
+                .sum::<usize>() as f64,
         );
         Ok(metrics)
     }
@@ -349,9 +407,15 @@ impl Run {
                 ("reward log-std", steps.log_std),
             ] {
                 let [_, columns] = tensor.dims();
-                let tensor = tensor.clone().mask_fill(mask.clone().equal_scalar(0.0), 0.0);
-                let Ok(data) = tensor.into_data_async().await else { continue };
-                let Ok(values) = data.try_into_vec_as::<f32>() else { continue };
+                let tensor = tensor
+                    .clone()
+                    .mask_fill(mask.clone().equal_scalar(0.0), 0.0);
+                let Ok(data) = tensor.into_data_async().await else {
+                    continue;
+                };
+                let Ok(values) = data.try_into_vec_as::<f32>() else {
+                    continue;
+                };
                 if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                     let sequence = at / columns.max(1);
                     let row = &self.train_rows[batch[sequence % batch.len()]];
@@ -401,7 +465,10 @@ pub(super) fn count(layouts: &[Layout]) -> Normaliser {
             .map(|layout| layout.step_mask().iter().filter(|m| **m).count())
             .sum::<usize>() as f64,
         rows: layouts.iter().map(|layout| layout.rows).sum::<usize>() as f64,
-        pairs: layouts.iter().filter_map(|layout| layout.pairs).sum::<usize>() as f64,
+        pairs: layouts
+            .iter()
+            .filter_map(|layout| layout.pairs)
+            .sum::<usize>() as f64,
     }
 }
 
@@ -460,18 +527,30 @@ fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(), TrainErr
         }));
     }
     if count == 0 {
-        return Err(TrainError::Rows("no row is left to train on; lower `held_out` or bring more rows".into()));
+        return Err(TrainError::Rows(
+            "no row is left to train on; lower `held_out` or bring more rows".into(),
+        ));
     }
     Ok(())
 }
 
 fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
-    let setting = |setting, value: String, way_out| Err(TrainError::Setting { setting, value, way_out });
+    let setting = |setting, value: String, way_out| {
+        Err(TrainError::Setting {
+            setting,
+            value,
+            way_out,
+        })
+    };
     if config.steps == 0 {
         return setting("steps", "0".into(), "take at least one");
     }
     if config.batch_size == 0 || config.batch_size > 4096 {
-        return setting("batch_size", config.batch_size.to_string(), "use 1 to 4096 rows");
+        return setting(
+            "batch_size",
+            config.batch_size.to_string(),
+            "use 1 to 4096 rows",
+        );
     }
     if config.gradient_accumulation_steps == 0 || config.gradient_accumulation_steps > 4096 {
         return setting(
@@ -485,21 +564,35 @@ fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
         ("head_learning_rate", config.head_learning_rate),
     ] {
         if value.is_some_and(|rate| !rate.is_finite() || rate < 0.0) {
-            return setting(name, format!("{value:?}"), "use a number of at least 0, such as 1e-4");
+            return setting(
+                name,
+                format!("{value:?}"),
+                "use a number of at least 0, such as 1e-4",
+            );
         }
     }
-    for (name, value) in [("weight_decay", config.weight_decay), ("max_grad_norm", config.max_grad_norm)] {
+    for (name, value) in [
+        ("weight_decay", config.weight_decay),
+        ("max_grad_norm", config.max_grad_norm),
+    ] {
         if !value.is_finite() || value < 0.0 {
             return setting(name, value.to_string(), "use a number of at least 0");
         }
     }
-    for (name, value) in [("warmup_ratio", config.warmup_ratio), ("held_out", config.held_out)] {
+    for (name, value) in [
+        ("warmup_ratio", config.warmup_ratio),
+        ("held_out", config.held_out),
+    ] {
         if !(0.0..=1.0).contains(&value) {
             return setting(name, value.to_string(), "use a share from 0 to 1");
         }
     }
     if config.max_length < 2 {
-        return setting("max_length", config.max_length.to_string(), "use at least 2 tokens");
+        return setting(
+            "max_length",
+            config.max_length.to_string(),
+            "use at least 2 tokens",
+        );
     }
     if let Trainable::Lora(lora) = &config.trainable
         && (lora.r == 0 || lora.r > 1024 || !lora.alpha.is_finite() || lora.targets.is_empty())

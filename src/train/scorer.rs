@@ -123,7 +123,11 @@ impl Scorer {
                 }
             }
         }
-        Ok(Scored { records: by_row.into_iter().flatten().collect(), terms, z })
+        Ok(Scored {
+            records: by_row.into_iter().flatten().collect(),
+            terms,
+            z,
+        })
     }
 
     fn record(
@@ -140,14 +144,20 @@ impl Scorer {
         let tokens: Vec<TokenReward> = (1..encoded.ids.len())
             .filter(|i| encoded.resp[*i])
             .map(|i| {
-                let (start, end) = encoded.offsets[i].unwrap_or((characters.len(), characters.len()));
-                let covered: String =
-                    characters.get(start..end).map(|part| part.iter().collect()).unwrap_or_default();
+                let (start, end) =
+                    encoded.offsets[i].unwrap_or((characters.len(), characters.len()));
+                let covered: String = characters
+                    .get(start..end)
+                    .map(|part| part.iter().collect())
+                    .unwrap_or_default();
                 let truth = part.truth.as_ref().and_then(|truth| truth[i]);
                 TokenReward {
                     id: encoded.ids[i],
                     text: if covered.is_empty() {
-                        self.model.tokenizer.token(encoded.ids[i]).unwrap_or_default()
+                        self.model
+                            .tokenizer
+                            .token(encoded.ids[i])
+                            .unwrap_or_default()
                     } else {
                         covered
                     },
@@ -260,7 +270,10 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
         .collect();
     if !pairs.is_empty() {
         let accuracy = |score: fn(&AnswerScore) -> f32| {
-            let right = pairs.iter().filter(|(a, b)| score(&a.score) > score(&b.score)).count();
+            let right = pairs
+                .iter()
+                .filter(|(a, b)| score(&a.score) > score(&b.score))
+                .count();
             right as f64 / pairs.len() as f64
         };
         let last = accuracy(|s| s.last);
@@ -282,16 +295,24 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
                 ScoreKind::Mean => mean,
             },
         );
-        let margin: f64 =
-            pairs.iter().map(|(a, b)| f64::from(ranked(&a.score) - ranked(&b.score))).sum();
+        let margin: f64 = pairs
+            .iter()
+            .map(|(a, b)| f64::from(ranked(&a.score) - ranked(&b.score)))
+            .sum();
         metrics.insert("eval_margin".into(), margin / pairs.len() as f64);
-        let ties = pairs.iter().filter(|(a, b)| ranked(&a.score) == ranked(&b.score)).count();
+        let ties = pairs
+            .iter()
+            .filter(|(a, b)| ranked(&a.score) == ranked(&b.score))
+            .count();
         metrics.insert("eval_ties".into(), ties as f64 / pairs.len() as f64);
     }
 
     let tokens = || scored.records.iter().flat_map(|record| &record.tokens);
     let (means, truths): (Vec<f64>, Vec<f64>) = tokens()
-        .filter_map(|t| t.true_mean.map(|truth| (f64::from(t.mean), f64::from(truth))))
+        .filter_map(|t| {
+            t.true_mean
+                .map(|truth| (f64::from(t.mean), f64::from(truth)))
+        })
         .unzip();
     if let Some(r) = eval::pearson(&means, &truths).ok().and_then(|r| r.value) {
         metrics.insert("eval_truth/pearson".into(), r);
@@ -303,14 +324,22 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
         let n = scored.z.len() as f64;
         let mean = scored.z.iter().sum::<f64>() / n;
         let variance = scored.z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / n;
-        let covered = scored.z.iter().filter(|z| z.abs() <= 1.959_963_984_540_054).count();
+        let covered = scored
+            .z
+            .iter()
+            .filter(|z| z.abs() <= 1.959_963_984_540_054)
+            .count();
         metrics.insert("eval_calibration/z_mean".into(), mean);
         metrics.insert("eval_calibration/z_var".into(), variance);
         metrics.insert("eval_calibration/coverage95".into(), covered as f64 / n);
     }
     // Bad tokens should score low: the labelled tokens of a rejected answer are the positives of minus the mean.
     for (name, side, sign) in [
-        ("eval_token_auc/rejected", crate::reward::Side::Rejected, -1.0),
+        (
+            "eval_token_auc/rejected",
+            crate::reward::Side::Rejected,
+            -1.0,
+        ),
         ("eval_token_auc/chosen", crate::reward::Side::Chosen, 1.0),
     ] {
         let (scores, labels): (Vec<f64>, Vec<bool>) = scored
@@ -321,7 +350,10 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             .filter(|token| token.start < token.end)
             .filter_map(|t| t.labelled.map(|label| (sign * f64::from(t.mean), label)))
             .unzip();
-        if let Some(auc) = eval::roc_auc(&scores, &labels).ok().and_then(|auc| auc.value) {
+        if let Some(auc) = eval::roc_auc(&scores, &labels)
+            .ok()
+            .and_then(|auc| auc.value)
+        {
             metrics.insert(name.into(), auc);
         }
     }

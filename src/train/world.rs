@@ -73,7 +73,11 @@ pub fn world_model(device: &Device) -> Result<LoadedModel, OpenError> {
 pub fn world_decoder_at_random(seed: u64, device: &Device) -> Result<LoadedModel, OpenError> {
     let tokenizer = tokenizer()?;
     let decoder = Decoder::init(decoder_config(&tokenizer), seed, device)?;
-    Ok(LoadedModel { name: NAME.into(), decoder, tokenizer })
+    Ok(LoadedModel {
+        name: NAME.into(),
+        decoder,
+        tokenizer,
+    })
 }
 
 /// Rows of the world. Preferences are drawn from the true returns with the default, stated noise.
@@ -83,7 +87,11 @@ pub fn world_rows(rows: usize, seed: u64, demonstrations: bool) -> Rows {
         Rows::Demonstrations(language.demonstrations(rows, seed))
     } else {
         // The default noise is within its own range, so drawing cannot fail.
-        Rows::Preferences(language.preferences(rows, seed, PreferenceNoise::default()).unwrap_or_default())
+        Rows::Preferences(
+            language
+                .preferences(rows, seed, PreferenceNoise::default())
+                .unwrap_or_default(),
+        )
     }
 }
 

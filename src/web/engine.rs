@@ -31,18 +31,24 @@ impl Engine {
     #[wasm_bindgen(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Engine {
-        Engine { session: Session::default() }
+        Engine {
+            session: Session::default(),
+        }
     }
 
     /// Answers a request. Takes the message and the buffers that belong to it; gives `{ reply, buffers }`. A request
     /// that cannot be carried out is answered by an `error` reply, not by an exception.
     pub async fn handle(&mut self, request: JsValue, buffers: Array) -> Result<JsValue, JsValue> {
-        let buffers: Vec<Vec<u8>> =
-            buffers.iter().map(|buffer| Uint8Array::new(&buffer).to_vec()).collect();
+        let buffers: Vec<Vec<u8>> = buffers
+            .iter()
+            .map(|buffer| Uint8Array::new(&buffer).to_vec())
+            .collect();
         let (reply, buffers) = match serde_wasm_bindgen::from_value::<Request>(request) {
             Ok(request) => self.session.handle(request, buffers).await,
             Err(error) => (
-                Reply::Error { message: format!("the page asked for something unknown: {error}") },
+                Reply::Error {
+                    message: format!("the page asked for something unknown: {error}"),
+                },
                 Vec::new(),
             ),
         };

@@ -2,9 +2,7 @@
 //! the same requests that the page sends.
 
 use super::protocol::{MethodInfo, Reply, Request};
-use crate::data::{
-    Answer, Content, DemonstrationRow, Rows, check, read_jsonl, split_by_hash,
-};
+use crate::data::{Answer, Content, DemonstrationRow, Rows, check, read_jsonl, split_by_hash};
 use crate::device::{self, OpenDevice};
 use crate::objective::{METHODS, RowKind};
 use crate::text::EncodeOptions;
@@ -28,7 +26,11 @@ const TITLE: usize = 80;
 
 impl Session {
     /// Answers a request with its buffers.
-    pub async fn handle(&mut self, request: Request, buffers: Vec<Vec<u8>>) -> (Reply, Vec<Vec<u8>>) {
+    pub async fn handle(
+        &mut self,
+        request: Request,
+        buffers: Vec<Vec<u8>>,
+    ) -> (Reply, Vec<Vec<u8>>) {
         match self.answer(request, buffers).await {
             Ok(answer) => answer,
             Err(message) => (Reply::Error { message }, Vec::new()),
@@ -44,12 +46,18 @@ impl Session {
             Request::Describe => Ok(catalogue()),
             Request::OpenDevice { choice } => {
                 let opened = device::open(choice).await.map_err(text)?;
-                let reply = Reply::Device { device: opened.info.clone() };
+                let reply = Reply::Device {
+                    device: opened.info.clone(),
+                };
                 self.device = Some(opened);
                 (self.model, self.run) = (None, None);
                 Ok(reply)
             }
-            Request::UseWorld { seed, rows, demonstrations } => {
+            Request::UseWorld {
+                seed,
+                rows,
+                demonstrations,
+            } => {
                 let rows = world_rows(rows.clamp(20, 100_000), seed, demonstrations);
                 self.model = Some(world_model(&self.device()?.device).map_err(text)?);
                 self.data = Some(("built-in world".into(), rows));
@@ -58,10 +66,17 @@ impl Session {
             }
             Request::OpenModel { name, files } => {
                 if files.len() != buffers.len() {
-                    return Err(format!("{} file names came with {} files", files.len(), buffers.len()));
+                    return Err(format!(
+                        "{} file names came with {} files",
+                        files.len(),
+                        buffers.len()
+                    ));
                 }
-                let contents: Files<'_> =
-                    files.iter().cloned().zip(buffers.iter().map(Vec::as_slice)).collect();
+                let contents: Files<'_> = files
+                    .iter()
+                    .cloned()
+                    .zip(buffers.iter().map(Vec::as_slice))
+                    .collect();
                 let model = open_model(&name, &contents, &self.device()?.device).map_err(text)?;
                 let config = &model.decoder.config;
                 let reply = Reply::Model {
@@ -93,23 +108,36 @@ impl Session {
             Request::Evaluate => {
                 let run = self.run.as_ref().ok_or(NO_RUN)?;
                 let metrics = run.evaluate().await.map_err(text)?;
-                let event = Event::Evaluation { step: run.steps_taken(), metrics };
-                Ok(Reply::Events { events: vec![event], finished: run.finished().is_some() })
+                let event = Event::Evaluation {
+                    step: run.steps_taken(),
+                    metrics,
+                };
+                Ok(Reply::Events {
+                    events: vec![event],
+                    finished: run.finished().is_some(),
+                })
             }
             Request::Watch { row } => {
                 self.watched = row;
-                Ok(Reply::Tokens { records: self.watched_records().await? })
+                Ok(Reply::Tokens {
+                    records: self.watched_records().await?,
+                })
             }
             Request::Score { prompt, answer } => self.score(prompt, answer).await,
             Request::Save => {
                 let run = self.run.as_ref().ok_or(NO_RUN)?;
                 let bytes = run.checkpoint().await.map_err(text)?;
                 let step = run.steps_taken();
-                let name = format!("avascope-{}-step-{step:06}.safetensors", run.config().method);
+                let name = format!(
+                    "avascope-{}-step-{step:06}.safetensors",
+                    run.config().method
+                );
                 return Ok((Reply::Saved { name, step }, vec![bytes]));
             }
             Request::Restore => {
-                let bytes = buffers.first().ok_or("no checkpoint came with the request")?;
+                let bytes = buffers
+                    .first()
+                    .ok_or("no checkpoint came with the request")?;
                 let summary = crate::train::describe_checkpoint(bytes).map_err(text)?;
                 // The checkpoint's own configuration is set up first; only a complete restore replaces the run.
                 let mut run = self.new_run(summary.config)?;
@@ -123,7 +151,9 @@ impl Session {
     }
 
     fn device(&self) -> Result<&OpenDevice, String> {
-        self.device.as_ref().ok_or_else(|| "no device is open yet".into())
+        self.device
+            .as_ref()
+            .ok_or_else(|| "no device is open yet".into())
     }
 
     fn data_reply(&self) -> Result<Reply, String> {
@@ -132,15 +162,30 @@ impl Session {
             Rows::Preferences(rows) => (rows.len(), true),
             Rows::Demonstrations(rows) => (rows.len(), false),
         };
-        let longer_wins = check(rows, &[]).longer_wins_characters.map(|floor| floor.accuracy);
-        Ok(Reply::Data { name: name.clone(), rows: count, pairs, longer_wins })
+        let longer_wins = check(rows, &[])
+            .longer_wins_characters
+            .map(|floor| floor.accuracy);
+        Ok(Reply::Data {
+            name: name.clone(),
+            rows: count,
+            pairs,
+            longer_wins,
+        })
     }
 
     fn new_run(&self, config: TrainConfig) -> Result<Run, String> {
         let device = self.device()?.clone();
-        let model = self.model.clone().ok_or("no model is open; use the built-in world or open files")?;
-        let (_, rows) = self.data.as_ref().ok_or("no rows are open; use the built-in world or open a file")?;
-        let wanted = crate::objective::build(&config.method, &config.options).map_err(text)?.rows();
+        let model = self
+            .model
+            .clone()
+            .ok_or("no model is open; use the built-in world or open files")?;
+        let (_, rows) = self
+            .data
+            .as_ref()
+            .ok_or("no rows are open; use the built-in world or open a file")?;
+        let wanted = crate::objective::build(&config.method, &config.options)
+            .map_err(text)?
+            .rows();
         let rows = match (wanted, rows.clone()) {
             (RowKind::Demonstrations, Rows::Preferences(rows)) => Rows::Demonstrations(
                 rows.into_iter()
@@ -164,12 +209,18 @@ impl Session {
             .held_out()
             .iter()
             .map(|row| {
-                let answer = row.sides.first().map_or("", |side| side.encoded.answer_text.as_str());
+                let answer = row
+                    .sides
+                    .first()
+                    .map_or("", |side| side.encoded.answer_text.as_str());
                 let title = format!("{} {answer}", row.prompt);
                 title.trim().chars().take(TITLE).collect()
             })
             .collect();
-        let reply = Reply::Configured { run: run.info().clone(), watchable };
+        let reply = Reply::Configured {
+            run: run.info().clone(),
+            watchable,
+        };
         self.run = Some(run);
         self.watched = 0;
         Ok(reply)
@@ -188,14 +239,24 @@ impl Session {
             }
         }
         let (step, finished) = (run.steps_taken(), run.finished().is_some());
-        events.push(Event::Tokens { step, records: self.watched_records().await? });
+        events.push(Event::Tokens {
+            step,
+            records: self.watched_records().await?,
+        });
         Ok(Reply::Events { events, finished })
     }
 
     async fn watched_records(&self) -> Result<Vec<crate::reward::TokenRewardRecord>, String> {
         let run = self.run.as_ref().ok_or(NO_RUN)?;
-        let Some(row) = run.held_out().get(self.watched) else { return Ok(Vec::new()) };
-        let scored = run.scorer().map_err(text)?.score(std::slice::from_ref(row)).await.map_err(text)?;
+        let Some(row) = run.held_out().get(self.watched) else {
+            return Ok(Vec::new());
+        };
+        let scored = run
+            .scorer()
+            .map_err(text)?
+            .score(std::slice::from_ref(row))
+            .await
+            .map_err(text)?;
         Ok(scored.records)
     }
 
@@ -216,7 +277,10 @@ impl Session {
         let scorer = run.scorer().map_err(text)?;
         let model = scorer.model();
         let options = EncodeOptions {
-            max_length: run.config().max_length.min(model.decoder.config.max_position),
+            max_length: run
+                .config()
+                .max_length
+                .min(model.decoder.config.max_position),
             truncation: run.config().truncation,
             append_eos: true,
         };
@@ -225,7 +289,9 @@ impl Session {
             error => error.to_string(),
         })?;
         let scored = scorer.score(&rows).await.map_err(text)?;
-        Ok(Reply::Tokens { records: scored.records })
+        Ok(Reply::Tokens {
+            records: scored.records,
+        })
     }
 }
 
@@ -249,5 +315,8 @@ fn catalogue() -> Reply {
             }
         })
         .collect();
-    Reply::Catalogue { methods, config: TrainConfig::default() }
+    Reply::Catalogue {
+        methods,
+        config: TrainConfig::default(),
+    }
 }

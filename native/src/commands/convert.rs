@@ -11,7 +11,10 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     if args.to.join("config.json").exists() {
         return Err(exit::with_code(
             exit::USAGE,
-            format!("{} already holds a model; choose another folder", args.to.display()),
+            format!(
+                "{} already holds a model; choose another folder",
+                args.to.display()
+            ),
         ));
     }
     let device = open_device("cpu")?;
@@ -19,7 +22,11 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let summary = format!("{} parameters", model.decoder.parameters());
     for (name, bytes) in wait(avascope::train::export_model(&model))? {
         write_atomic(&args.to.join(&name), &bytes)?;
-        eprintln!("wrote {} ({} bytes)", args.to.join(&name).display(), bytes.len());
+        eprintln!(
+            "wrote {} ({} bytes)",
+            args.to.join(&name).display(),
+            bytes.len()
+        );
     }
     eprintln!("{} · {summary}", args.from);
     Ok(())

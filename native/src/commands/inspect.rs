@@ -3,8 +3,8 @@
 use super::run_files::OpenRun;
 use super::wait;
 use crate::args::InspectArgs;
-use crate::folder::write_atomic;
 use crate::exit;
+use crate::folder::write_atomic;
 use anyhow::Result;
 
 /// The page's token view as one file, built by the page's own build and embedded in the command.
@@ -20,7 +20,9 @@ pub fn run(args: InspectArgs) -> Result<()> {
             "this build has no token view: build the page first (`cargo xtask build`), then the command",
         ));
     };
-    let rest = after.split_once("</script>").map_or("</script>", |(_, rest)| rest);
+    let rest = after
+        .split_once("</script>")
+        .map_or("</script>", |(_, rest)| rest);
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), Some(args.limit))?;
     let scored = wait(run.scorer.score(&rows))?;
@@ -28,6 +30,10 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let json = serde_json::to_string(&scored.records)?.replace('<', "\\u003c");
     let html = format!("{before}{SLOT}{json}</script>{rest}");
     write_atomic(&args.out, html.as_bytes())?;
-    eprintln!("wrote {} · {} answers · open it in any browser", args.out.display(), scored.records.len());
+    eprintln!(
+        "wrote {} · {} answers · open it in any browser",
+        args.out.display(),
+        scored.records.len()
+    );
     Ok(())
 }

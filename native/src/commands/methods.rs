@@ -14,7 +14,10 @@ pub fn run(json: bool) -> Result<()> {
         return print_line(&serde_json::to_string_pretty(&methods)?);
     }
     for method in METHODS {
-        print_line(&format!("{}\n    {}\n    {}", method.name, method.title, method.citation))?;
+        print_line(&format!(
+            "{}\n    {}\n    {}",
+            method.name, method.title, method.citation
+        ))?;
         if let serde_json::Value::Object(options) = (method.defaults)() {
             for (name, value) in options {
                 print_line(&format!("      -O {name}={value}"))?;

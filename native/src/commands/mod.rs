@@ -32,7 +32,12 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {
             use clap::CommandFactory as _;
-            clap_complete::generate(shell, &mut Args::command(), "avascope", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Args::command(),
+                "avascope",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         Command::Pretrain(args) => pretrain::run(args),

@@ -5,7 +5,7 @@ use crate::args::PretrainArgs;
 use crate::folder::write_atomic;
 use crate::progress::Progress;
 use anyhow::Result;
-use avascope::train::{Run, Trainable, TrainConfig, world_corpus, world_decoder_at_random};
+use avascope::train::{Run, TrainConfig, Trainable, world_corpus, world_decoder_at_random};
 
 /// Trains and writes the decoder.
 pub fn run(args: PretrainArgs) -> Result<()> {

@@ -14,7 +14,9 @@ use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
 use avascope::data::Rows;
 use avascope::text::EncodeOptions;
-use avascope::train::{EncodedRow, LoadedModel, Scorer, TrainConfig, describe_checkpoint, encode_rows};
+use avascope::train::{
+    EncodedRow, LoadedModel, Scorer, TrainConfig, describe_checkpoint, encode_rows,
+};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +68,8 @@ impl Default for RunFile {
 impl RunFile {
     /// Reads a TOML file; an unknown or ill-typed setting is an error with its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text)
             .map_err(|error| exit::with_code(exit::USAGE, format!("{}: {error}", path.display())))
     }
@@ -96,7 +99,11 @@ impl OpenRun {
         if !run_file.is_file() {
             return Err(exit::with_code(
                 exit::USAGE,
-                format!("{} is no run's folder (it has no run.toml); `avascope train --out {}` makes one", folder.display(), folder.display()),
+                format!(
+                    "{} is no run's folder (it has no run.toml); `avascope train --out {}` makes one",
+                    folder.display(),
+                    folder.display()
+                ),
             ));
         }
         let file = RunFile::read(&run_file)?;
@@ -105,24 +112,45 @@ impl OpenRun {
             None => folder::checkpoints(&folder).pop().ok_or_else(|| {
                 exit::with_code(
                     exit::DATA,
-                    format!("{} has no complete checkpoint yet; let the run reach one (`--save-steps`)", folder.display()),
+                    format!(
+                        "{} has no complete checkpoint yet; let the run reach one (`--save-steps`)",
+                        folder.display()
+                    ),
                 )
             })?,
         };
-        let bytes = fs::read(&checkpoint).with_context(|| format!("cannot read {}", checkpoint.display()))?;
-        let summary = describe_checkpoint(&bytes).with_context(|| checkpoint.display().to_string())?;
+        let bytes = fs::read(&checkpoint)
+            .with_context(|| format!("cannot read {}", checkpoint.display()))?;
+        let summary =
+            describe_checkpoint(&bytes).with_context(|| checkpoint.display().to_string())?;
         let device = open_device(&args.device)?;
-        let source = args.model.model.clone().unwrap_or_else(|| file.model.clone());
-        let tokenizer = args.model.tokenizer.clone().or_else(|| file.tokenizer.clone());
+        let source = args
+            .model
+            .model
+            .clone()
+            .unwrap_or_else(|| file.model.clone());
+        let tokenizer = args
+            .model
+            .tokenizer
+            .clone()
+            .or_else(|| file.tokenizer.clone());
         let model: LoadedModel = models::open(&source, tokenizer.as_deref(), &device)?;
         let encode = EncodeOptions {
-            max_length: summary.config.max_length.min(model.decoder.config.max_position),
+            max_length: summary
+                .config
+                .max_length
+                .min(model.decoder.config.max_position),
             truncation: summary.config.truncation,
             append_eos: true,
         };
         let scorer = super::wait(Scorer::from_checkpoint(model, &bytes, device))
             .with_context(|| checkpoint.display().to_string())?;
-        Ok(Self { scorer, file, encode, folder })
+        Ok(Self {
+            scorer,
+            file,
+            encode,
+            folder,
+        })
     }
 
     /// Rows to score: a file, or the run's held-out rows.
@@ -137,14 +165,27 @@ impl OpenRun {
             }
         };
         let rows = take(rows, limit);
-        Ok(encode_rows(&rows, &self.scorer.model().tokenizer, &self.encode)?)
+        Ok(encode_rows(
+            &rows,
+            &self.scorer.model().tokenizer,
+            &self.encode,
+        )?)
     }
 }
 
 /// Reads rows: the built-in world's, a file's, or standard input's.
-pub fn read_source(source: &str, world_rows: usize, seed: u64, demonstrations: bool) -> Result<Rows> {
+pub fn read_source(
+    source: &str,
+    world_rows: usize,
+    seed: u64,
+    demonstrations: bool,
+) -> Result<Rows> {
     if source == models::WORLD {
-        return Ok(avascope::train::world_rows(world_rows, seed, demonstrations));
+        return Ok(avascope::train::world_rows(
+            world_rows,
+            seed,
+            demonstrations,
+        ));
     }
     crate::files::read_rows(Path::new(source)).with_context(|| format!("cannot use {source}"))
 }

@@ -11,7 +11,11 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
     let scored = wait(run.scorer.score(&rows))?;
-    let lines = scored.records.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    let lines = scored
+        .records
+        .iter()
+        .map(serde_json::to_string)
+        .collect::<Result<Vec<_>, _>>()?;
     match &args.out {
         Some(path) => write_atomic(path, (lines.join("\n") + "\n").as_bytes()),
         None => lines.iter().try_for_each(|line| print_line(line)),

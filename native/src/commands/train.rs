@@ -8,18 +8,21 @@ use crate::progress::Progress;
 use crate::{exit, models};
 use anyhow::{Context as _, Result};
 use avascope::data::{Rows, split_by_hash};
-use avascope::world::rows_to_jsonl;
 use avascope::train::{Event, LoraConfig, Run, Trainable};
+use avascope::world::rows_to_jsonl;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains, from the configuration file and flags to the last checkpoint.
 pub fn run(args: TrainArgs) -> Result<()> {
     let mut file = resolve(&args)?;
-    let out = file.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&file.train.method));
+    let out = file
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("runs").join(&file.train.method));
     file.out = Some(out.clone());
 
     let folder = RunFolder::open(&out)?;
@@ -27,13 +30,19 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if !args.resume && (!earlier.is_empty() || out.join("run.toml").exists()) {
         return Err(exit::with_code(
             exit::USAGE,
-            format!("{} already holds a run; go on with --resume, or choose another --out", out.display()),
+            format!(
+                "{} already holds a run; go on with --resume, or choose another --out",
+                out.display()
+            ),
         ));
     }
     if args.resume && earlier.is_empty() {
         return Err(exit::with_code(
             exit::USAGE,
-            format!("{} has no complete checkpoint to resume from; start without --resume in a new folder", out.display()),
+            format!(
+                "{} has no complete checkpoint to resume from; start without --resume in a new folder",
+                out.display()
+            ),
         ));
     }
 
@@ -44,11 +53,22 @@ pub fn run(args: TrainArgs) -> Result<()> {
         read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
         file.limit,
     );
-    let rows = if demonstrations { chosen_only(rows) } else { rows };
+    let rows = if demonstrations {
+        chosen_only(rows)
+    } else {
+        rows
+    };
     let (train, held_out) = match &file.eval_data {
         Some(path) => {
             let held_out = crate::files::read_rows(path)?;
-            (rows, if demonstrations { chosen_only(held_out) } else { held_out })
+            (
+                rows,
+                if demonstrations {
+                    chosen_only(held_out)
+                } else {
+                    held_out
+                },
+            )
         }
         None => split_by_hash(rows, file.train.held_out, "avascope"),
     };
@@ -134,7 +154,9 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
     }
     if !args.quiet {
         let folder = folder.path().display();
-        eprintln!("wrote     {folder}\nnext      avascope eval {folder}    or    avascope inspect {folder} --out map.html");
+        eprintln!(
+            "wrote     {folder}\nnext      avascope eval {folder}    or    avascope inspect {folder} --out map.html"
+        );
     }
     Ok(())
 }
@@ -151,6 +173,7 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
     take_flag!(
         args.model.model => file.model,
         args.data => file.data,
+        args.world_rows => file.world_rows,
         args.device => file.device,
         args.method => file.train.method,
         args.seed => file.train.seed,
@@ -180,20 +203,31 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
     }
     if args.lora_r.is_some() || args.lora_alpha.is_some() {
         let Trainable::Lora(lora) = &mut file.train.trainable else {
-            return Err(exit::with_code(exit::USAGE, "--lora-r and --lora-alpha go with --trainable lora"));
+            return Err(exit::with_code(
+                exit::USAGE,
+                "--lora-r and --lora-alpha go with --trainable lora",
+            ));
         };
         lora.r = args.lora_r.unwrap_or(lora.r);
         lora.alpha = args.lora_alpha.unwrap_or(lora.alpha);
     }
     for option in &args.options {
         let (name, value) = option.split_once('=').ok_or_else(|| {
-            exit::with_code(exit::USAGE, format!("--option takes NAME=VALUE, and got `{option}`"))
+            exit::with_code(
+                exit::USAGE,
+                format!("--option takes NAME=VALUE, and got `{option}`"),
+            )
         })?;
         // A value that is not JSON is a word: `cer=logsigmoid` needs no quotes.
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         match file.train.options.as_object_mut() {
             Some(options) => options.insert(name.into(), value),
-            None => return Err(exit::with_code(exit::USAGE, "`train.options` must be a table")),
+            None => {
+                return Err(exit::with_code(
+                    exit::USAGE,
+                    "`train.options` must be a table",
+                ));
+            }
         };
     }
     Ok(file)
@@ -209,7 +243,9 @@ fn wants_demonstrations(file: &RunFile) -> Result<bool> {
 fn chosen_only(rows: Rows) -> Rows {
     match rows {
         Rows::Preferences(rows) => {
-            eprintln!("note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken");
+            eprintln!(
+                "note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken"
+            );
             Rows::Demonstrations(
                 rows.into_iter()
                     .map(|row| avascope::data::DemonstrationRow {
