@@ -1,3 +1,2 @@
-import { vitePreprocess } from '@sveltejs/vite-plugin-svelte'
-
-export default { preprocess: vitePreprocess({ script: true }) }
+// Svelte reads TypeScript and CSS itself; no preprocessor is needed.
+export default {}

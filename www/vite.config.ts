@@ -3,22 +3,29 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
+import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
+/** Says what is missing before the bundler stumbles over it. */
+const engineIsThere: Plugin = {
+  name: 'engine-is-there',
+  buildStart() {
+    if (existsSync(at('../pkg/avascope.js')) && existsSync(at('../pkg/avascope_bg.wasm'))) return
+    this.error(
+      'The engine is missing: ../pkg holds no avascope.js and avascope_bg.wasm. Build it first, in the repository\'s root ' +
+        '(wasm-pack build --release --target web), or set VITE_ENGINE=mock to work on the page with a made-up engine.',
+    )
+  },
+}
+
 export default defineConfig(({ mode }) => {
   const testing = mode === 'test'
   const mock = process.env.VITE_ENGINE === 'mock' || testing
-  if (!mock && !(existsSync(at('../pkg/avascope.js')) && existsSync(at('../pkg/avascope_bg.wasm')))) {
-    throw new Error(
-      'The engine is missing: ../pkg holds no avascope.js and avascope_bg.wasm. Build it first (wasm-pack build --release --target web, in the repository\'s root), ' +
-        'or set VITE_ENGINE=mock to work on the page with a made-up engine.',
-    )
-  }
   return {
     base: './',
-    plugins: [svelte()],
+    plugins: [svelte(), ...(mock ? [] : [engineIsThere])],
     resolve: {
       alias: {
         '#engine': at(mock ? './src/engine/mock.ts' : './src/engine/wasm.ts'),
