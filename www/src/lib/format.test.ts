@@ -5,7 +5,7 @@ it('signs rewards, and never writes a negative zero', () => {
   expect(format.reward(0.1234)).toBe('+0.12')
   expect(format.reward(-1.5)).toBe('\u22121.50')
   expect(format.reward(-0)).toBe('+0.00')
-  expect(format.reward(-0.001)).toBe('\u22121e-3')
+  expect(format.reward(-0.001)).toBe('\u22120.0010')
 })
 it('writes times as people say them', () => {
   expect(format.duration(59)).toBe('59 s')

@@ -7,7 +7,7 @@ const MINUS = '\u2212'
 export function reward(value: number): string {
   if (!Number.isFinite(value)) return 'not a number'
   const size = Math.abs(value)
-  const text = size !== 0 && size < 0.005 ? size.toExponential(0) : size >= 1000 ? size.toPrecision(4) : size.toFixed(2)
+  const text = size !== 0 && size < 1e-4 ? size.toExponential(0) : size !== 0 && size < 0.005 ? size.toFixed(4) : size >= 1000 ? size.toPrecision(4) : size.toFixed(2)
   return (value < 0 && Number(text) !== 0 ? MINUS : '+') + text
 }
 
