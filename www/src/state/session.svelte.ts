@@ -66,18 +66,18 @@ export class Session {
 
   /** Starts the engine and opens the built-in world, so that a first look needs no click. */
   async open(): Promise<void> {
-    await this.connect()
+    if (!(await this.connect())) return
     await this.attempt('engine', 'Drawing the built-in world', async () => {
       await this.openSource()
       await this.configure()
     })
   }
 
-  private async connect(): Promise<void> {
+  private async connect(): Promise<boolean> {
     this.client?.close()
     this.phase = 'opening'
     this.client = openWorker((notice) => this.hear(notice))
-    await this.attempt('engine', 'Opening the device', async (client) => {
+    return this.attempt('engine', 'Opening the device', async (client) => {
       this.device = (await client.ask({ type: 'open_device', choice: this.deviceChoice })).device
       const catalogue = await client.ask({ type: 'describe' })
       this.methods = catalogue.methods
@@ -161,7 +161,8 @@ export class Session {
     })
     // Rows decide which methods can learn from them.
     if (done && this.method && this.data && this.method.pairs !== this.data.pairs) {
-      const other = this.methods.find((method) => method.pairs === this.data!.pairs)
+      const fit = this.methods.filter((method) => method.pairs === this.data!.pairs)
+      const other = fit.find((method) => method.name.startsWith('ava')) ?? fit[0]
       if (other) this.setMethod(other.name)
     }
     if (done) await this.attempt(this.files.model.length ? 'settings' : 'data', 'Preparing the rows', () => this.configure())
@@ -288,7 +289,7 @@ export class Session {
   /** A new worker with the same device choice, files and settings; the last checkpoint goes on where it was. */
   async afresh(): Promise<void> {
     this.errors = {}
-    await this.connect()
+    if (!(await this.connect())) return
     const last = this.checkpoint
     if (last) this.config = structuredClone(last.config)
     await this.attempt('engine', 'Starting afresh', async () => {
