@@ -29,8 +29,7 @@ export default defineConfig(({ mode }) => {
     resolve: {
       alias: {
         '#engine': at(mock ? './src/engine/mock.ts' : './src/engine/wasm.ts'),
-        '#pkg/avascope.js': at('../pkg/avascope.js'),
-        '#pkg/avascope_bg.wasm': at('../pkg/avascope_bg.wasm'),
+        '#pkg': at('../pkg'),
       },
     },
     // No data: addresses, which the page's content security policy refuses.

@@ -46,7 +46,8 @@ export class MockEngine implements Engine {
   async handle(request: Request, buffers: Uint8Array[]): Promise<{ reply: Reply; buffers: Uint8Array[] }> {
     if (request.type === 'train') await new Promise((go) => setTimeout(go, request.steps * 25))
     if (request.type === 'save') return { reply: { type: 'saved', name: `avascope-step-${this.step}.ckpt`, step: this.step }, buffers: [new TextEncoder().encode(JSON.stringify({ step: this.step }))] }
-    return { reply: this.reply(request, buffers), buffers: [] }
+    const reply = this.reply(request, buffers)
+    return request.type === 'score' && request.answer === 'panic' ? new Promise(() => undefined) : { reply, buffers: [] }
   }
 
   private reply(request: Request, buffers: Uint8Array[]): Reply {
@@ -88,6 +89,8 @@ export class MockEngine implements Engine {
         this.watched = request.row
         return { type: 'tokens', records: this.watch() }
       case 'score':
+        // What a panic of the real engine looks like from here: a line on console.error.
+        if (request.answer === 'panic') console.error('panicked at made-up engine')
         return { type: 'tokens', records: [this.record('own', 'answer', request.prompt, request.answer)] }
       case 'restore':
         this.step = Number((JSON.parse(new TextDecoder().decode(buffers[0])) as { step: number }).step)

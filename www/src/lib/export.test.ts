@@ -18,6 +18,8 @@ describe('export', () => {
   it('refuses another version and says which it reads', () => {
     expect(() => readRecords(JSON.stringify({ ...record, schema: 'other/2' }))).toThrow(SCHEMA)
     expect(() => readRecords('{"a"')).toThrow('Line 1')
+    expect(() => readRecords(JSON.stringify({ ...record, tokens: [null] }))).toThrow('Record 1')
+    expect(() => readRecords(JSON.stringify({ ...record, side: 'x' }))).toThrow('side')
     expect(() => readRecords('null')).toThrow(SCHEMA)
   })
   it('quotes tables and runs no formula', () => {

@@ -52,6 +52,8 @@ export function readRecords(text: string): TokenRewardRecord[] {
     const record = value as Partial<TokenRewardRecord> | null
     if (record?.schema !== SCHEMA) throw new Error(`Record ${i + 1} has schema ${JSON.stringify(record?.schema ?? null)}; this page reads ${SCHEMA}.`)
     if (!Array.isArray(record.tokens) || !record.score || !record.provenance) throw new Error(`Record ${i + 1} lacks tokens, score or provenance.`)
+    if (!['chosen', 'rejected', 'answer'].includes(record.side ?? '') || typeof record.id !== 'string' || typeof record.prompt !== 'string') throw new Error(`Record ${i + 1} lacks its side, id or prompt.`)
+    if (!record.tokens.every((token) => typeof token?.text === 'string' && typeof token.id === 'number')) throw new Error(`Record ${i + 1} has a token without text or id.`)
     return record as TokenRewardRecord
   })
 }

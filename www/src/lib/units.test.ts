@@ -22,6 +22,9 @@ describe('what the token view draws', () => {
     expect(units([token('a\n', 0)], 'token')[0]).toMatchObject({ shown: 'a⏎', breaks: true })
     expect(glyphs('\u202e')).toBe('\ufffd')
   })
+  it('does not take a missing number for zero', () => {
+    expect(units([{ ...eos, mean: null as unknown as number }], 'token')[0]!.mean).toBeNaN()
+  })
   it('takes no tokens', () => {
     expect(units([], 'word')).toEqual([])
   })

@@ -45,6 +45,9 @@ function shape(text: string): Pick<Unit, 'lead' | 'shown' | 'breaks'> {
   return { lead, shown, breaks }
 }
 
+/** A number that a file may not hold: JSON writes a NaN as null. */
+const numeric = (value: unknown) => (typeof value === 'number' ? value : NaN)
+
 function unit(tokens: TokenReward[], first: number, key: number | string): Unit {
   const sum = (of: (token: TokenReward) => number) => tokens.reduce((total, token) => total + of(token), 0)
   const all = (of: (token: TokenReward) => unknown) => tokens.every((token) => of(token) != null)
@@ -54,8 +57,8 @@ function unit(tokens: TokenReward[], first: number, key: number | string): Unit 
     special: tokens.every((token) => token.start === token.end),
     ids: tokens.map((token) => token.id),
     first,
-    mean: sum((token) => token.mean),
-    std: Math.sqrt(sum((token) => token.std ** 2)),
+    mean: sum((token) => numeric(token.mean)),
+    std: Math.sqrt(sum((token) => numeric(token.std) ** 2)),
     truth: all((token) => token.true_mean) ? sum((token) => token.true_mean!) : null,
     truthStd: all((token) => token.true_std) ? Math.sqrt(sum((token) => token.true_std! ** 2)) : null,
     labelled: labels.length ? labels.includes(true) : null,

@@ -27,7 +27,7 @@ export class Session {
   deviceChoice = $state<DeviceChoice>('auto')
   source = $state<Source>('world')
   model = $state.raw<{ name: string; summary: string; parameters: number } | null>(null)
-  data = $state.raw<{ name: string; rows: number; pairs: boolean; longerWins: number | null } | null>(null)
+  data = $state.raw<{ name: string; rows: number; pairs: boolean; longerWins: number | null; source: Source } | null>(null)
   methods = $state.raw<MethodInfo[]>([])
   /** What the controls show. */
   config = $state<TrainConfig | null>(null)
@@ -66,18 +66,18 @@ export class Session {
 
   /** Starts the engine and opens the built-in world, so that a first look needs no click. */
   async open(): Promise<void> {
-    await this.connect()
+    if (!(await this.connect())) return
     await this.attempt('engine', 'Drawing the built-in world', async () => {
       await this.openSource()
       await this.configure()
     })
   }
 
-  private async connect(): Promise<void> {
+  private async connect(): Promise<boolean> {
     this.client?.close()
     this.phase = 'opening'
     this.client = openWorker((notice) => this.hear(notice))
-    await this.attempt('engine', 'Opening the device', async (client) => {
+    return this.attempt('engine', 'Opening the device', async (client) => {
       this.device = (await client.ask({ type: 'open_device', choice: this.deviceChoice })).device
       const catalogue = await client.ask({ type: 'describe' })
       this.methods = catalogue.methods
@@ -94,15 +94,17 @@ export class Session {
       await work(this.client)
       return true
     } catch (error) {
-      // A crash has told its own story already.
-      if (!(error instanceof EngineError && this.crashed())) this.errors[place] = message(error)
+      this.complain(place, error)
       return false
     } finally {
       this.busy = null
     }
   }
 
-  private crashed = () => this.phase === 'crashed'
+  private complain(place: Place, error: unknown): void {
+    // A crash has told its own story already.
+    if (!(error instanceof EngineError && this.phase === 'crashed')) this.errors[place] = message(error)
+  }
 
   // ---- what is trained on ----
 
@@ -111,7 +113,7 @@ export class Session {
     if (this.source === 'world') {
       const method = this.methods.find((each) => each.name === this.config!.method)
       const reply = await client.ask({ type: 'use_world', seed: this.worldSeed, rows: this.worldRows, demonstrations: method ? !method.pairs : false })
-      this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins }
+      this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source: 'world' }
       this.model = null
       return
     }
@@ -129,7 +131,7 @@ export class Session {
   private async sendData(file: File): Promise<void> {
     const bytes = await readData(file)
     const reply = await this.client!.ask({ type: 'open_data', name: file.name }, [bytes])
-    this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins }
+    this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source: 'files' }
   }
 
   async useWorld(): Promise<void> {
@@ -161,7 +163,8 @@ export class Session {
     })
     // Rows decide which methods can learn from them.
     if (done && this.method && this.data && this.method.pairs !== this.data.pairs) {
-      const other = this.methods.find((method) => method.pairs === this.data!.pairs)
+      const fit = this.methods.filter((method) => method.pairs === this.data!.pairs)
+      const other = fit.find((method) => method.name.startsWith('ava')) ?? fit[0]
       if (other) this.setMethod(other.name)
     }
     if (done) await this.attempt(this.files.model.length ? 'settings' : 'data', 'Preparing the rows', () => this.configure())
@@ -243,7 +246,7 @@ export class Session {
       this.redraw()
       this.records = records
     } catch (error) {
-      this.errors.run = message(error)
+      this.complain('run', error)
     }
   }
 
@@ -252,7 +255,7 @@ export class Session {
     try {
       this.own = (await this.client!.ask({ type: 'score', prompt, answer })).records
     } catch (error) {
-      this.errors.answer = message(error)
+      this.complain('answer', error)
     }
   }
 
@@ -270,7 +273,7 @@ export class Session {
       this.checkpoint = { name, step, bytes, config: this.applied! }
       return { name, bytes }
     } catch (error) {
-      this.errors.checkpoint = message(error)
+      this.complain('checkpoint', error)
       return null
     }
   }
@@ -288,7 +291,7 @@ export class Session {
   /** A new worker with the same device choice, files and settings; the last checkpoint goes on where it was. */
   async afresh(): Promise<void> {
     this.errors = {}
-    await this.connect()
+    if (!(await this.connect())) return
     const last = this.checkpoint
     if (last) this.config = structuredClone(last.config)
     await this.attempt('engine', 'Starting afresh', async () => {

@@ -1,4 +1,5 @@
 // Light or dark: the system's wish, until a person chooses.
+import { flushSync } from 'svelte'
 import type { Theme } from '../lib/colour'
 
 const KEY = 'avascope.theme'
@@ -17,10 +18,19 @@ function stored(): Theme | null {
 class ThemeState {
   private chosen = $state<Theme | null>(stored())
   private systemDark = $state(system.matches)
-  readonly current: Theme = $derived(this.chosen ?? (this.systemDark ? 'dark' : 'light'))
+  private printing = $state(false)
+  readonly current: Theme = $derived(this.printing ? 'light' : (this.chosen ?? (this.systemDark ? 'dark' : 'light')))
 
   constructor() {
     system.addEventListener('change', (event) => (this.systemDark = event.matches))
+    // Paper is light. The browser takes its picture right after this event, so the colours must stand by then.
+    window.addEventListener('beforeprint', () => this.print(true))
+    window.addEventListener('afterprint', () => this.print(false))
+    this.show()
+  }
+
+  private print(printing: boolean): void {
+    flushSync(() => (this.printing = printing))
     this.show()
   }
 
@@ -35,7 +45,8 @@ class ThemeState {
   }
 
   private show(): void {
-    if (this.chosen) document.documentElement.dataset.theme = this.chosen
+    if (this.chosen || this.printing) document.documentElement.dataset.theme = this.current
+    else delete document.documentElement.dataset.theme
   }
 }
 
