@@ -94,13 +94,13 @@ impl Objective for AvaD {
         let (score, _) = super::ava_terms::scores(steps, CerScore::Sum);
         let mut terms = vec![
             ("ava/elbo", f.div_scalar(n)),
-            ("ava/ll_chosen", ll.clone().div_scalar(n)),
+            ("ava/log_likelihood", ll.clone().div_scalar(n)),
             (
                 "ava/nll_per_token",
                 -ll.div_scalar(steps.counts.steps.max(1.0)),
             ),
             ("ava/kl", kl.div_scalar(n)),
-            ("ava/td_logq", log_q.div_scalar(n)),
+            ("ava/td_log_q", log_q.div_scalar(n)),
             ("ava/lambda", Tensor::full([1], lambda, &device)),
             ("rewards/chosen", score.mean()),
         ];

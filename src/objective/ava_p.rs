@@ -176,10 +176,11 @@ impl Objective for AvaP {
         let device = loss.device();
         let mut terms = vec![
             ("ava/elbo", f.div_scalar(n)),
+            ("ava/log_likelihood", ll_chosen.clone().div_scalar(n)),
             ("ava/ll_chosen", ll_chosen.div_scalar(n)),
             ("ava/ll_rejected", ll.slice([p..2 * p]).sum().div_scalar(n)),
             ("ava/kl", kl.div_scalar(n)),
-            ("ava/td_logq", log_q.div_scalar(n)),
+            ("ava/td_log_q", log_q.div_scalar(n)),
             ("ava/cer", cer.div_scalar(n_pairs)),
             ("ava/lambda", Tensor::full([1], lambda, &device)),
         ];
@@ -227,7 +228,7 @@ mod tests {
             golden::scalar(all.into_iter().find(|(n, _)| *n == name).unwrap().1)
         };
         let (as_is, swapped) = (["_pos", "_neg"], ["_neg", "_pos"]);
-        for name in ["ava/kl", "ava/td_logq"] {
+        for name in ["ava/kl", "ava/td_log_q"] {
             let (a, b) = (term(&as_is, name), term(&swapped, name));
             assert!((a - b).abs() < 1e-4 * a.abs(), "{name}: {a} {b}");
         }

@@ -165,7 +165,10 @@ pub fn is_mean(name: &str) -> bool {
     name.starts_with("rewards/")
         || name.starts_with("ava/mu_")
         || name.starts_with("ava/sigma_")
-        || matches!(name, "accuracy" | "ava/lambda" | "ava/rho_clamped_fraction")
+        || matches!(
+            name,
+            "accuracy" | "margin" | "mean_reward" | "min_reward" | "max_reward" | "ava/lambda" | "ava/nll_per_token"
+        )
 }
 
 /// Switches of a method as they are given: an object whose keys are taken out group by group.

@@ -320,6 +320,13 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
     if let Some(r) = eval::spearman(&means, &truths).ok().and_then(|r| r.value) {
         metrics.insert("eval_truth/spearman".into(), r);
     }
+    let known: Vec<bool> = tokens()
+        .filter_map(|t| t.true_mean.map(|truth| (truth - t.mean).abs() <= 1.96 * t.std))
+        .collect();
+    if !known.is_empty() {
+        let covered = known.iter().filter(|inside| **inside).count();
+        metrics.insert("eval_truth/coverage95".into(), covered as f64 / known.len() as f64);
+    }
     if !scored.z.is_empty() {
         let n = scored.z.len() as f64;
         let mean = scored.z.iter().sum::<f64>() / n;

@@ -9,8 +9,8 @@ use anyhow::Result;
 
 /// The page's token view as one file, built by the page's own build and embedded in the command.
 const REPORT: &str = include_str!(concat!(env!("OUT_DIR"), "/report.html"));
-/// Where the records go in it.
-const SLOT: &str = "<script type=\"application/json\" id=\"records\">";
+/// Where the records go in it: the file has it once.
+const SLOT: &str = "[/*avascope-records*/]";
 
 /// Writes one self-contained HTML file with the token view of some rows.
 pub fn run(args: InspectArgs) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let scored = wait(run.scorer.score(&rows))?;
     // `<` never appears literally, so no text of a row can end the script element or open another.
     let json = serde_json::to_string(&scored.records)?.replace('<', "\\u003c");
-    let html = format!("{before}{SLOT}{json}</script>{rest}");
+    let html = format!("{before}{json}{after}");
     write_atomic(&args.out, html.as_bytes())?;
     eprintln!(
         "wrote {} · {} answers · open it in any browser",
