@@ -167,7 +167,13 @@ pub fn is_mean(name: &str) -> bool {
         || name.starts_with("ava/sigma_")
         || matches!(
             name,
-            "accuracy" | "margin" | "mean_reward" | "min_reward" | "max_reward" | "ava/lambda" | "ava/nll_per_token"
+            "accuracy"
+                | "margin"
+                | "mean_reward"
+                | "min_reward"
+                | "max_reward"
+                | "ava/lambda"
+                | "ava/nll_per_token"
         )
 }
 

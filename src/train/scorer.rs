@@ -321,11 +321,17 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
         metrics.insert("eval_truth/spearman".into(), r);
     }
     let known: Vec<bool> = tokens()
-        .filter_map(|t| t.true_mean.map(|truth| (truth - t.mean).abs() <= 1.96 * t.std))
+        .filter_map(|t| {
+            t.true_mean
+                .map(|truth| (truth - t.mean).abs() <= 1.96 * t.std)
+        })
         .collect();
     if !known.is_empty() {
         let covered = known.iter().filter(|inside| **inside).count();
-        metrics.insert("eval_truth/coverage95".into(), covered as f64 / known.len() as f64);
+        metrics.insert(
+            "eval_truth/coverage95".into(),
+            covered as f64 / known.len() as f64,
+        );
     }
     if !scored.z.is_empty() {
         let n = scored.z.len() as f64;
