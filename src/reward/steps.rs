@@ -132,6 +132,13 @@ impl Default for StepsConfig {
 }
 
 impl StepsConfig {
+    /// Whether Q is a log-softmax that beta does not touch: then the actions' log-probabilities are all that is read
+    /// from the vocabulary (without reward weights on Q).
+    pub fn reads_log_probabilities(&self) -> bool {
+        let beta_is_weight = self.ll == LikelihoodForm::PaperEq13 || self.beta == 1.0;
+        self.q_mode == QMode::LogSoftmax && beta_is_weight
+    }
+
     /// The raw number at which sigma is 1, so that an untrained head is the prior.
     pub fn raw_spread_at_prior(&self) -> f32 {
         match self.sigma_param {
@@ -165,6 +172,23 @@ pub struct ActionValues {
     pub log_policy: Tensor<1>,
 }
 
+impl ActionValues {
+    /// Of Q `[N]`, the log-probability of each action at temperature 1/alpha, under a configuration that
+    /// [`StepsConfig::reads_log_probabilities`].
+    pub fn of_log_probabilities(q: Tensor<1>, cfg: &StepsConfig) -> Self {
+        let log_likelihood = if cfg.beta == 1.0 {
+            q.clone()
+        } else {
+            q.clone().mul_scalar(cfg.beta)
+        };
+        Self {
+            log_policy: q.clone(),
+            log_likelihood,
+            q,
+        }
+    }
+}
+
 /// Reads N actions from logits `[N, V]`. `q_weight` `[N]` multiplies Q (reward weights on Q).
 pub fn action_values(
     logits: Tensor<2>,
@@ -183,22 +207,11 @@ pub fn action_values(
         }
     };
 
-    // Q is a log-softmax that beta does not touch: one pass over the vocabulary serves all three numbers.
-    let beta_is_weight = cfg.ll == LikelihoodForm::PaperEq13 || cfg.beta == 1.0;
-    if cfg.q_mode == QMode::LogSoftmax && q_weight.is_none() && beta_is_weight {
+    if cfg.reads_log_probabilities() && q_weight.is_none() {
         let q = log_softmax(scaled(logits, alpha), 1)
             .gather(1, actions)
             .reshape([n]);
-        let log_likelihood = if cfg.beta == 1.0 {
-            q.clone()
-        } else {
-            q.clone().mul_scalar(cfg.beta)
-        };
-        return ActionValues {
-            log_policy: q.clone(),
-            log_likelihood,
-            q,
-        };
+        return ActionValues::of_log_probabilities(q, cfg);
     }
 
     let mut q_row = match cfg.q_mode {

@@ -4,7 +4,9 @@ use super::TrainError;
 use super::dataset::EncodedRow;
 use crate::model::{Decoder, ForwardOptions};
 use crate::objective::Objective;
-use crate::reward::{Layout, Normaliser, PerStep, RewardHead, Steps, action_values, assemble};
+use crate::reward::{
+    ActionValues, Layout, Normaliser, PerStep, RewardHead, Steps, action_values, assemble,
+};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::collections::HashMap;
 
@@ -152,9 +154,17 @@ fn run_trunk(
         .hidden
         .clone()
         .reshape([b * t, decoder.config.hidden_size]);
-    let logits = decoder.logits(hidden.select(0, ints(positions)));
-    debug_assert_eq!(logits.dims()[0], n);
-    let values = action_values(logits, ints(actions), None, objective.steps_config());
+    let hidden = hidden.select(0, ints(positions));
+    debug_assert_eq!(hidden.dims()[0], n);
+    let (cfg, actions) = (objective.steps_config(), ints(actions));
+    let direct = cfg
+        .reads_log_probabilities()
+        .then(|| decoder.log_probabilities(hidden.clone(), actions.clone(), cfg.alpha))
+        .flatten();
+    let values = match direct {
+        Some(q) => ActionValues::of_log_probabilities(q, cfg),
+        None => action_values(decoder.logits(hidden), actions, None, cfg),
+    };
     let places = ints(places);
     let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
     let mask = Tensor::<2>::from_data(TensorData::new(mask, [b, s]), device).equal_scalar(0.0);

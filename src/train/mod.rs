@@ -1,5 +1,6 @@
 //! The training loop that page and command share: configuration, schedule, optimiser, checkpoint, events.
 
+mod bench;
 mod checkpoint;
 mod config;
 mod dataset;
@@ -7,6 +8,7 @@ mod error;
 mod event;
 mod export;
 mod forward;
+mod host;
 mod open;
 mod optimizer;
 mod run;
@@ -14,6 +16,7 @@ mod schedule;
 mod scorer;
 mod world;
 
+pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
 pub use checkpoint::{CheckpointSummary, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
 pub use dataset::{EncodedRow, EncodedSide, encode_rows};

@@ -5,7 +5,7 @@
 
 use super::dataset::{EncodedRow, Sampler, encode_rows, layout};
 use super::forward::{TrunkCache, steps_of};
-use super::optimizer::{NamedGradients, Optimizer, collect_gradients, global_norm};
+use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::schedule::factor;
 use super::scorer::pad_of;
 use super::{
@@ -300,13 +300,8 @@ impl Run {
             kept.push(steps.detached());
         }
 
-        let norm = global_norm(&gradients, &self.device.device);
-        let scale = (self.config.max_grad_norm > 0.0).then(|| {
-            (norm.clone() + 1e-6)
-                .recip()
-                .mul_scalar(self.config.max_grad_norm)
-                .clamp_max(1.0)
-        });
+        let norm = global_norm(&mut gradients, &self.device.device);
+        let scale = clip_scale(&norm, self.config.max_grad_norm);
         let rate = factor(
             self.config.lr_scheduler_type,
             self.config.warmup_ratio,
@@ -472,7 +467,7 @@ pub(super) fn count(layouts: &[Layout]) -> Normaliser {
     }
 }
 
-fn prepare_trunk(
+pub(super) fn prepare_trunk(
     mut decoder: Decoder,
     config: &TrainConfig,
     device: &Device,
