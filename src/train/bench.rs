@@ -250,6 +250,7 @@ impl Bench {
             count(std::slice::from_ref(layout)),
             &autodiff,
             None,
+            None,
         )
         .await?;
         let evaluation = self.objective.evaluate(&steps, Progress { step, total });
@@ -310,9 +311,12 @@ impl Bench {
                 count(std::slice::from_ref(&layout)),
                 &self.device,
                 None,
+                None,
             )
             .await?;
-            let (mean, std) = self.objective.token_rewards(&steps);
+            let rewards = self.objective.token_rewards(&steps);
+            let mean = rewards.mean;
+            let std = rewards.std.unwrap_or_else(|| steps.mask.ones_like());
             super::read(mean).await?;
             super::read(std).await?;
             if counted {

@@ -197,6 +197,10 @@ pub(super) async fn scorer(
         let adapter = fresh_adapter(&model.decoder, lora, state.config.seed, &device.device)?;
         model.decoder.lora = Some(adapter);
     }
+    let mut reference = objective.needs_reference().then(|| model.decoder.clone());
+    if let Some(reference) = &mut reference {
+        reference.lora = None;
+    }
     let digest = match state.config.trainable {
         Trainable::Full => None,
         _ => Some(digest_of(&model.decoder.weights).await?),
@@ -207,7 +211,11 @@ pub(super) async fn scorer(
             model.name, state.info.model
         )));
     }
-    let mut head = RewardHead::at_prior(model.decoder.config.hidden_size, 0.0, &device.device);
+    let hidden = model.decoder.config.hidden_size;
+    let mut head = RewardHead::at_prior(hidden, 0.0, &device.device);
+    if objective.steps_config().rwt != crate::reward::Rwt::Off || objective.needs_attention() {
+        head = head.with_reward_weights(hidden, super::run::REWARD_WEIGHT_WIDTH, 0, &device.device);
+    }
     let file = open(bytes)?;
     head.weights = replaced(&file, "head", &head.weights, &device.device)?;
     match &state.config.trainable {
@@ -232,6 +240,7 @@ pub(super) async fn scorer(
         ),
         model,
         head,
+        reference,
         objective,
         device,
         batch_size: state.config.batch_size,

@@ -5,7 +5,7 @@ use super::dataset::EncodedRow;
 use crate::model::{Decoder, ForwardOptions};
 use crate::objective::Objective;
 use crate::reward::{
-    ActionValues, Layout, Normaliser, PerStep, RewardHead, Steps, action_values, assemble,
+    ActionValues, Layout, Normaliser, RewardHead, StepValues, Steps, action_values, assemble,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::collections::HashMap;
@@ -73,7 +73,7 @@ impl TrunkCache {
     }
 }
 
-/// `Steps` of a batch. Gradients flow into whatever tensors of decoder and head require them.
+/// `Steps` of a batch. `reference` is the policy that a method asks to be held against. Gradients flow into whatever tensors of decoder and head require them.
 pub async fn steps_of(
     decoder: &Decoder,
     head: &RewardHead,
@@ -82,6 +82,7 @@ pub async fn steps_of(
     normaliser: Normaliser,
     device: &Device,
     cache: Option<CacheSlot<'_>>,
+    reference: Option<&Decoder>,
 ) -> Result<Steps, TrainError> {
     let trunk = match cache {
         None => run_trunk(decoder, objective, layout, device),
@@ -99,21 +100,34 @@ pub async fn steps_of(
             }
         }
     };
+    let attention = objective
+        .needs_attention()
+        .then(|| head.preference_weights(trunk.hidden.clone(), layout))
+        .flatten();
     let output = head.forward(trunk.hidden, layout, objective.steps_config());
-    Ok(assemble(
+    let mut steps = assemble(
         layout,
         trunk.per_step,
         output,
         objective.steps_config(),
         normaliser,
         device,
-    ))
+    );
+    if let Some(attention) = attention {
+        // The reward of step s is read at position s+1, and so is its weight.
+        steps = steps.with_attention(attention.narrow(1, 1, layout.steps()));
+    }
+    if let Some(reference) = reference {
+        let states = run_trunk(reference, objective, layout, device);
+        steps = steps.with_reference(states.per_step.log_policy);
+    }
+    Ok(steps)
 }
 
 struct TrunkStates {
     /// `[B, T, H]`.
     hidden: Tensor<3>,
-    per_step: PerStep,
+    per_step: StepValues,
 }
 
 fn run_trunk(
@@ -163,7 +177,7 @@ fn run_trunk(
         .flatten();
     let values = match direct {
         Some(q) => ActionValues::of_log_probabilities(q, cfg),
-        None => action_values(decoder.logits(hidden), actions, None, cfg),
+        None => action_values(decoder.logits(hidden), actions, cfg),
     };
     let places = ints(places);
     let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
@@ -176,7 +190,7 @@ fn run_trunk(
     };
     TrunkStates {
         hidden: output.hidden,
-        per_step: PerStep {
+        per_step: StepValues {
             q: spread(values.q),
             log_likelihood: spread(values.log_likelihood),
             log_policy: spread(values.log_policy),
@@ -204,7 +218,7 @@ fn from_cache(slot: &CacheSlot<'_>, layout: &Layout, width: usize, device: &Devi
     let steps = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [b, s]), device);
     TrunkStates {
         hidden: Tensor::from_data(TensorData::new(hidden, [b, t, width]), device),
-        per_step: PerStep {
+        per_step: StepValues {
             q: steps(q),
             log_likelihood: steps(log_likelihood),
             log_policy: steps(log_policy),

@@ -20,9 +20,6 @@ pub fn run(args: InspectArgs) -> Result<()> {
             "this build has no token view: build the page first (`cargo xtask build`), then the command",
         ));
     };
-    let rest = after
-        .split_once("</script>")
-        .map_or("</script>", |(_, rest)| rest);
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), Some(args.limit))?;
     let scored = wait(run.scorer.score(&rows))?;
