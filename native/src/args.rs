@@ -5,7 +5,13 @@ use std::path::PathBuf;
 
 /// Learn what every token of an answer is worth, with its uncertainty.
 #[derive(Parser, Debug)]
-#[command(name = "avascope", version, about, max_term_width = 100)]
+#[command(
+    name = "avascope",
+    version,
+    about,
+    max_term_width = 100,
+    args_override_self = true
+)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -59,6 +65,7 @@ pub enum Command {
 
 /// Where a model comes from.
 #[derive(ClapArgs, Debug, Clone)]
+#[command(next_help_heading = "Rows and model")]
 pub struct ModelArgs {
     /// `world` (built in), a Hugging Face directory, a .gguf file, or a llama2.c .bin file.
     #[arg(long, short, value_hint = ValueHint::AnyPath)]
@@ -72,88 +79,93 @@ pub struct ModelArgs {
 #[derive(ClapArgs, Debug)]
 pub struct TrainArgs {
     /// A TOML file with the run's settings; flags win over it.
-    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// Model.
     #[command(flatten)]
     pub model: ModelArgs,
     /// Rows: a .jsonl, .jsonl.gz, .json or .parquet file, or `world` for the built-in world.
-    #[arg(long, short, value_hint = ValueHint::AnyPath)]
+    #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
     /// Rows to draw, where --data is `world`.
-    #[arg(long)]
+    #[arg(help_heading = "Rows and model", long)]
     pub world_rows: Option<usize>,
     /// Rows that are held out, instead of a share of --data.
-    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Rows and model", long, value_hint = ValueHint::FilePath)]
     pub eval_data: Option<PathBuf>,
-    /// Folder of the run.
-    #[arg(long, short, value_hint = ValueHint::DirPath)]
-    pub out: Option<PathBuf>,
-    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
-    #[arg(long)]
-    pub device: Option<String>,
+    /// Most rows to use (the first ones).
+    #[arg(help_heading = "Rows and model", long)]
+    pub limit: Option<usize>,
+    /// Share of the rows held out by hash.
+    #[arg(help_heading = "Rows and model", long)]
+    pub held_out: Option<f64>,
+    /// Longest row in tokens.
+    #[arg(help_heading = "Rows and model", long)]
+    pub max_length: Option<usize>,
     /// Method: `avascope methods` lists them.
-    #[arg(long)]
+    #[arg(help_heading = "Method", long)]
     pub method: Option<String>,
     /// A switch of the method, NAME=VALUE; may be given again.
-    #[arg(long = "option", short = 'O', value_name = "NAME=VALUE")]
+    #[arg(
+        help_heading = "Method",
+        long = "option",
+        short = 'O',
+        value_name = "NAME=VALUE"
+    )]
     pub options: Vec<String>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(help_heading = "Training", long)]
+    pub device: Option<String>,
     /// Seed of heads, adapters and row order.
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub seed: Option<u64>,
     /// Optimiser steps.
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub steps: Option<usize>,
     /// Rows in a micro-batch.
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub batch_size: Option<usize>,
     /// Micro-batches in an optimiser step.
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub gradient_accumulation_steps: Option<usize>,
     /// Peak learning rate of the trunk or adapters.
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub learning_rate: Option<f64>,
     /// Peak learning rate of the reward head.
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub head_learning_rate: Option<f64>,
     /// What trains: full, lora or heads.
-    #[arg(long, value_parser = ["full", "lora", "heads"])]
+    #[arg(help_heading = "Training", long, value_parser = ["full", "lora", "heads"])]
     pub trainable: Option<String>,
     /// Rank of the adapter (with --trainable lora).
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub lora_r: Option<usize>,
     /// Scale of the adapter (with --trainable lora).
-    #[arg(long)]
+    #[arg(help_heading = "Training", long)]
     pub lora_alpha: Option<f64>,
-    /// Longest row in tokens.
-    #[arg(long)]
-    pub max_length: Option<usize>,
-    /// Share of the rows held out by hash.
-    #[arg(long)]
-    pub held_out: Option<f64>,
-    /// Most rows to use (the first ones).
-    #[arg(long)]
-    pub limit: Option<usize>,
+    /// Evaluations without improvement before the run stops.
+    #[arg(help_heading = "Training", long)]
+    pub early_stopping_patience: Option<usize>,
+    /// Folder of the run.
+    #[arg(help_heading = "Run folder and output", long, short, value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
     /// Steps between evaluations.
-    #[arg(long)]
+    #[arg(help_heading = "Run folder and output", long)]
     pub eval_steps: Option<usize>,
     /// Most held-out rows in an evaluation.
-    #[arg(long)]
+    #[arg(help_heading = "Run folder and output", long)]
     pub eval_rows: Option<usize>,
     /// Steps between checkpoints.
-    #[arg(long)]
+    #[arg(help_heading = "Run folder and output", long)]
     pub save_steps: Option<usize>,
-    /// Evaluations without improvement before the run stops.
-    #[arg(long)]
-    pub early_stopping_patience: Option<usize>,
-    /// Go on from the run folder's last checkpoint.
-    #[arg(long)]
+    /// Go on from the last checkpoint in --out, with the settings in its run.toml.
+    #[arg(help_heading = "Run folder and output", long)]
     pub resume: bool,
     /// Events as JSON Lines on standard output.
-    #[arg(long)]
+    #[arg(help_heading = "Run folder and output", long)]
     pub json: bool,
     /// Warnings and errors only.
-    #[arg(long, short)]
+    #[arg(help_heading = "Run folder and output", long, short)]
     pub quiet: bool,
 }
 
@@ -172,6 +184,9 @@ pub struct RunArgs {
     /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Rows that are scored together; the run's own number where absent. No score depends on it.
+    #[arg(long, value_parser = batch_size)]
+    pub batch_size: Option<usize>,
 }
 
 /// `avascope score`.
@@ -204,11 +219,27 @@ pub struct EvalArgs {
     #[arg(long)]
     pub limit: Option<usize>,
     /// Exit with 1 where the pair accuracy is below this.
-    #[arg(long)]
+    #[arg(long, value_parser = share)]
     pub min_accuracy: Option<f64>,
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Reads a number of rows.
+fn batch_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rows) if (1..=4096).contains(&rows) => Ok(rows),
+        _ => Err("use 1 to 4096 rows".into()),
+    }
+}
+
+/// Reads a number from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share from 0 to 1 is needed".into()),
+    }
 }
 
 /// `avascope inspect`.

@@ -1,8 +1,9 @@
-//! Exit codes: 0 fine, 1 below an asked threshold, 2 usage or configuration, 3 data, 4 device or memory, 130 interrupted
-//! after a good checkpoint.
+//! Exit codes: 0 fine, 1 below an asked threshold, 2 usage or configuration (a path that is not there, too), 3 data, 4
+//! device, memory or a full disk, 130 interrupted after a good checkpoint.
 
 use avascope::device::DeviceError;
 use avascope::train::TrainError;
+use std::io::{self, ErrorKind};
 
 /// A figure lies below the threshold that was asked for.
 pub const BELOW_THRESHOLD: u8 = 1;
@@ -10,7 +11,7 @@ pub const BELOW_THRESHOLD: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A file's content is wrong.
 pub const DATA: u8 = 3;
-/// The device or its memory failed.
+/// The device or its memory failed, or the disk is full.
 pub const DEVICE: u8 = 4;
 /// Ctrl-C, after a complete checkpoint.
 pub const INTERRUPTED: u8 = 130;
@@ -34,28 +35,58 @@ pub fn with_code(code: u8, message: impl Into<String>) -> anyhow::Error {
     .into()
 }
 
-/// The code of an error, by the innermost cause that has one.
+/// The code of an error, by the outermost cause that has one. A path that leads nowhere is a slip on the command line;
+/// whatever else goes wrong with a file is the file's.
 pub fn code_of(error: &anyhow::Error) -> u8 {
-    for cause in error.chain() {
-        if let Some(exit) = cause.downcast_ref::<Exit>() {
-            return exit.code;
-        }
-        if cause.is::<DeviceError>() {
-            return DEVICE;
-        }
-        if let Some(error) = cause.downcast_ref::<TrainError>() {
-            return match error {
-                TrainError::Setting { .. } | TrainError::Objective(_) => USAGE,
-                TrainError::Device(_) => DEVICE,
-                _ => DATA,
-            };
-        }
-        if cause.is::<avascope::data::DataError>()
-            || cause.is::<avascope::model::ModelError>()
-            || cause.is::<avascope::text::TextError>()
-        {
-            return DATA;
-        }
+    error.chain().find_map(code_of_cause).unwrap_or(DATA)
+}
+
+fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(exit) = cause.downcast_ref::<Exit>() {
+        return Some(exit.code);
     }
-    USAGE
+    if let Some(error) = cause.downcast_ref::<DeviceError>() {
+        return Some(match error {
+            DeviceError::Unknown { .. } => USAGE,
+            _ => DEVICE,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<TrainError>() {
+        return Some(match error {
+            TrainError::Setting { .. } | TrainError::Objective(_) => USAGE,
+            TrainError::Device(_) => DEVICE,
+            _ => DATA,
+        });
+    }
+    let error = cause.downcast_ref::<io::Error>()?;
+    Some(match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied => USAGE,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory => DEVICE,
+        _ => DATA,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_code() {
+        let code = |error: anyhow::Error| code_of(&error.context("outer words"));
+        assert_eq!(code(with_code(BELOW_THRESHOLD, "x")), BELOW_THRESHOLD);
+        assert_eq!(
+            code(
+                "gpuu"
+                    .parse::<avascope::device::DeviceChoice>()
+                    .unwrap_err()
+                    .into()
+            ),
+            USAGE
+        );
+        assert_eq!(code(TrainError::Rows("x".into()).into()), DATA);
+        assert_eq!(code(TrainError::Device("x".into()).into()), DEVICE);
+        assert_eq!(code(io::Error::from(ErrorKind::NotFound).into()), USAGE);
+        assert_eq!(code(io::Error::from(ErrorKind::StorageFull).into()), DEVICE);
+        assert_eq!(code(anyhow::anyhow!("a damaged file")), DATA);
+    }
 }

@@ -7,6 +7,7 @@ mod files;
 mod folder;
 mod models;
 mod progress;
+mod talk;
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -17,9 +18,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit::code_of(&error);
-            if code != exit::BELOW_THRESHOLD || !error.to_string().is_empty() {
-                eprintln!("error: {error:#}");
-            }
+            talk::say!("error: {error:#}");
             ExitCode::from(code)
         }
     }

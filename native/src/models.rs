@@ -14,7 +14,8 @@ pub const WORLD: &str = "world";
 /// Opens a model. `source` is `world`, a directory or a file.
 pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Result<LoadedModel> {
     if source == WORLD {
-        return Ok(avascope::train::world_model(&device.device)?);
+        return avascope::train::world_model(&device.device)
+            .map_err(|error| exit::with_code(exit::DATA, format!("{source}: {error}")));
     }
     let path = Path::new(source);
     let mut paths = Vec::new();
@@ -33,6 +34,15 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
             exit::USAGE,
             format!(
                 "there is no model at `{source}`; use `world`, a Hugging Face directory, a .gguf file or a llama2.c .bin file (`avascope fetch smollm2` downloads one)"
+            ),
+        ));
+    }
+    let has = |name: &str| paths.iter().any(|path| file_name(path) == name);
+    if has("adapter_config.json") && !has("config.json") {
+        return Err(exit::with_code(
+            exit::DATA,
+            format!(
+                "{source} holds an adapter and no model: put it beside the files of the model it was trained on, or use `avascope convert RUN FOLDER`, which adds an adapter into its model"
             ),
         ));
     }

@@ -1,5 +1,6 @@
 //! Training events for people: a progress bar on a terminal, plain lines elsewhere, always on standard error.
 
+use crate::talk::say;
 use avascope::train::{Event, Metrics};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
@@ -31,6 +32,9 @@ impl Progress {
                 self.began = Instant::now();
                 self.first_step = *step;
                 if self.quiet {
+                    for warning in &run.warnings {
+                        say!("warning   {warning}");
+                    }
                     return;
                 }
                 let note = run
@@ -39,29 +43,35 @@ impl Progress {
                     .as_ref()
                     .map(|n| format!(" ({n})"))
                     .unwrap_or_default();
-                eprintln!(
+                say!(
                     "device    {} · {} · {}{note}",
-                    run.device.backend, run.device.adapter, run.device.precision
+                    run.device.backend,
+                    run.device.adapter,
+                    run.device.precision
                 );
-                eprintln!(
+                say!(
                     "model     {} · {} parameters, {} train",
-                    run.model, run.parameters, run.trainable_parameters
+                    run.model,
+                    run.parameters,
+                    run.trainable_parameters
                 );
-                eprintln!(
+                say!(
                     "data      {} rows train, {} held out · {}",
                     run.train_rows,
                     run.held_out_rows,
                     &run.data_fingerprint[..12.min(run.data_fingerprint.len())]
                 );
-                eprintln!(
+                say!(
                     "method    {} · {} steps · seed {}",
-                    run.method, run.total_steps, run.seed
+                    run.method,
+                    run.total_steps,
+                    run.seed
                 );
                 for warning in &run.warnings {
-                    eprintln!("warning   {warning}");
+                    say!("warning   {warning}");
                 }
                 if *step > 0 {
-                    eprintln!("resumed   after step {step}");
+                    say!("resumed   after step {step}");
                 }
                 if std::io::stderr().is_terminal() {
                     let bar = ProgressBar::new(run.total_steps as u64);
@@ -89,23 +99,24 @@ impl Progress {
                     let rate = (*step - self.first_step) as f64
                         / self.began.elapsed().as_secs_f64().max(1e-9);
                     let left = (*total_steps - *step) as f64 / rate.max(1e-9);
-                    eprintln!(
-                        "step {step}/{total_steps}  {words}  {rate:.2} steps/s  {left:.0} s left"
-                    );
+                    say!("step {step}/{total_steps}  {words}  {rate:.2} steps/s  {left:.0} s left");
                 }
             }
             Event::Evaluation { step, metrics } => {
                 let line = format!("eval at {step}: {}", words(metrics, &[]));
                 match &self.bar {
                     Some(bar) => bar.println(line),
-                    None if !self.quiet => eprintln!("{line}"),
+                    None if !self.quiet => say!("{line}"),
                     None => {}
                 }
             }
-            Event::Warning { message } => eprintln!("warning   {message}"),
+            Event::Warning { message } => match &self.bar {
+                Some(bar) => bar.println(format!("warning   {message}")),
+                None => say!("warning   {message}"),
+            },
             Event::Checkpoint { step, name } => {
                 if !self.quiet && self.bar.is_none() {
-                    eprintln!("checkpoint after step {step}: {name}");
+                    say!("checkpoint after step {step}: {name}");
                 }
             }
             Event::Finished { step, reason } => {
@@ -113,13 +124,22 @@ impl Progress {
                     bar.finish_and_clear();
                 }
                 if !self.quiet {
-                    eprintln!(
+                    say!(
                         "finished after step {step}: {reason:?}, {:.1} s",
                         self.began.elapsed().as_secs_f64()
                     );
                 }
             }
             Event::Tokens { .. } => {}
+        }
+    }
+}
+
+impl Drop for Progress {
+    /// A run that ends early leaves its bar where it stood, and what is said next begins on a line of its own.
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
         }
     }
 }

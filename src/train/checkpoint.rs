@@ -3,15 +3,15 @@
 //! The file is a safetensors file. Its tensors are what trains (`trunk.`, `lora.`, `head.`) and the optimiser's moments
 //! (`optimizer.<name>.exp_avg`, `.exp_avg_sq`); its metadata holds one JSON value under `avascope`: configuration, run
 //! information, step, row order with its generator, early-stopping state, and a digest of the frozen trunk, so that a
-//! resumed run gives the losses of one that never stopped. A frozen trunk itself stays where it came from.
+//! resumed run gives the losses of one that never stopped; and under `sha256` a digest of all that, so that a damaged
+//! file is told from a good one. A frozen trunk itself stays where it came from.
 
 use super::dataset::Sampler;
-use super::run::{LoadedModel, Run, fresh_adapter};
+use super::run::{LoadedModel, Run, fresh_adapter, fresh_head};
 use super::scorer::{Scorer, provenance};
 use super::{FinishReason, RunInfo, TrainConfig, TrainError, Trainable};
 use crate::device::OpenDevice;
-use crate::model::{Weight, Weights};
-use crate::reward::RewardHead;
+use crate::model::{Lora, Weight, Weights};
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -52,12 +52,12 @@ impl Run {
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (prefix, weights) in self.trained() {
             for (name, weight) in weights.iter() {
-                push(&mut tensors, format!("{prefix}.{name}"), weight).await?;
+                push(&mut tensors, format!("{prefix}.{name}"), weight, self.step).await?;
             }
         }
         let (moments, times) = self.optimizer.export();
         for (name, weight) in &moments {
-            push(&mut tensors, format!("optimizer.{name}"), weight).await?;
+            push(&mut tensors, format!("optimizer.{name}"), weight, self.step).await?;
         }
         let state = State {
             version: VERSION,
@@ -73,6 +73,13 @@ impl Run {
         };
         let json = serde_json::to_string(&state)
             .map_err(|error| TrainError::Checkpoint(error.to_string()))?;
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let sha256 = content_digest(
+            &json,
+            tensors
+                .iter()
+                .map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice())),
+        );
         let views = tensors
             .iter()
             .map(|(name, shape, bytes)| {
@@ -81,21 +88,33 @@ impl Run {
                     .map_err(|error| TrainError::Checkpoint(format!("{name}: {error}")))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let metadata = HashMap::from([("avascope".to_string(), json)]);
+        let metadata = HashMap::from([
+            ("avascope".to_string(), json),
+            ("sha256".to_string(), sha256),
+        ]);
         safetensors::serialize(views, Some(metadata))
             .map_err(|error| TrainError::Checkpoint(error.to_string()))
     }
 
-    /// Goes on from a checkpoint of the same configuration, rows and trunk. On an error the run is as it was.
+    /// Goes on from a checkpoint of the same rows and trunk. On an error the run is as it was.
+    ///
+    /// With the checkpoint's own configuration the losses are those of a run that never stopped. Settings that fix
+    /// neither what trains nor which rows are drawn (rates, plan, intervals, the method's switches) may differ; then a
+    /// warning of the run says which, because its losses are no longer those.
     pub async fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
         let state = read_state(bytes)?;
         let differs = |what: &str, here: String, there: String| {
             Err(TrainError::Checkpoint(format!(
-                "its {what} is {there}, this run's {here}; start a run with the checkpoint's own settings and rows"
+                "its {what} is {there}, and this run's {here}; go on with the checkpoint's own settings, model and rows, or start a new run"
             )))
         };
-        if state.config != self.config {
-            return differs("configuration", json(&self.config), json(&state.config));
+        let changed = changes(&state.config, &self.config);
+        if let Some(change) = changed.iter().find(|c| FIXED.contains(&c.setting.as_str())) {
+            return differs(
+                &format!("`{}`", change.setting),
+                change.to.clone(),
+                change.from.clone(),
+            );
         }
         if state.info.data_fingerprint != self.info.data_fingerprint {
             return differs(
@@ -104,16 +123,25 @@ impl Run {
                 state.info.data_fingerprint,
             );
         }
+        if !state.sampler.fits(
+            self.train_rows.len(),
+            self.config.batch_size,
+            self.config.group_by_length,
+        ) {
+            return Err(TrainError::Checkpoint(
+                "its row order does not fit these rows: the tokenizer or the length limit is another one; go on with the model that the run began with".into(),
+            ));
+        }
         let digest = self.frozen_digest().await?;
         if digest != state.frozen_digest {
             return differs(
-                "trunk's digest",
-                format!("{digest:?}"),
-                format!("{:?}", state.frozen_digest),
+                "frozen trunk",
+                format!("`{}`", self.model.name),
+                format!("another one (`{}` when it began)", state.info.model),
             );
         }
 
-        let file = open(bytes)?;
+        let file = open_checked(bytes)?;
         let mut restored = Vec::new();
         for (prefix, weights) in self.trained() {
             let read = replaced(&file, prefix, weights, &self.device.device)?;
@@ -158,7 +186,20 @@ impl Run {
         self.optimizer = optimizer;
         self.sampler = state.sampler;
         self.step = state.step;
-        self.finished = state.finished;
+        // A plan of more steps goes on where the shorter one was complete.
+        self.finished = state
+            .finished
+            .filter(|reason| *reason != FinishReason::Completed || self.step >= self.config.steps);
+        if !changed.is_empty() {
+            let list: Vec<String> = changed
+                .iter()
+                .map(|c| format!("{} {} -> {}", c.setting, c.from, c.to))
+                .collect();
+            self.info.warnings.push(format!(
+                "resumed with other settings than the checkpoint's ({}): the losses are not those of a run that never stopped",
+                list.join(", ")
+            ));
+        }
         self.best = state.best;
         self.stale = state.stale;
         Ok(())
@@ -178,9 +219,47 @@ impl Run {
     async fn frozen_digest(&self) -> Result<Option<String>, TrainError> {
         match self.config.trainable {
             Trainable::Full => Ok(None),
-            _ => Ok(Some(digest_of(&self.model.decoder.weights).await?)),
+            _ => Ok(Some(digest_of(&self.model, &self.config.trainable).await?)),
         }
     }
+}
+
+/// Settings without which a checkpoint's tensors, or its row order, mean nothing.
+const FIXED: [&str; 8] = [
+    "method",
+    "seed",
+    "batch_size",
+    "trainable",
+    "max_length",
+    "truncation",
+    "group_by_length",
+    "held_out",
+];
+
+/// A setting that differs.
+struct Change {
+    setting: String,
+    from: String,
+    to: String,
+}
+
+fn changes(from: &TrainConfig, to: &TrainConfig) -> Vec<Change> {
+    let object = |config: &TrainConfig| match serde_json::to_value(config) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    };
+    let to = object(to);
+    object(from)
+        .into_iter()
+        .filter_map(|(setting, from)| {
+            let to = to.get(&setting)?;
+            (from != *to).then(|| Change {
+                setting,
+                from: from.to_string(),
+                to: to.to_string(),
+            })
+        })
+        .collect()
 }
 
 /// The model of a checkpoint, without its optimiser.
@@ -201,9 +280,13 @@ pub(super) async fn scorer(
     if let Some(reference) = &mut reference {
         reference.lora = None;
     }
+    if matches!(state.config.trainable, Trainable::Full) {
+        // As training did: an adapter that the model brings became part of the weights.
+        model.decoder = Lora::merge(model.decoder);
+    }
     let digest = match state.config.trainable {
         Trainable::Full => None,
-        _ => Some(digest_of(&model.decoder.weights).await?),
+        _ => Some(digest_of(&model, &state.config.trainable).await?),
     };
     if digest != state.frozen_digest {
         return Err(TrainError::Checkpoint(format!(
@@ -211,12 +294,13 @@ pub(super) async fn scorer(
             model.name, state.info.model
         )));
     }
-    let hidden = model.decoder.config.hidden_size;
-    let mut head = RewardHead::at_prior(hidden, 0.0, &device.device);
-    if objective.steps_config().rwt != crate::reward::Rwt::Off || objective.needs_attention() {
-        head = head.with_reward_weights(hidden, super::run::REWARD_WEIGHT_WIDTH, 0, &device.device);
-    }
-    let file = open(bytes)?;
+    let mut head = fresh_head(
+        objective.as_ref(),
+        model.decoder.config.hidden_size,
+        state.config.seed,
+        &device.device,
+    );
+    let file = open_checked(bytes)?;
     head.weights = replaced(&file, "head", &head.weights, &device.device)?;
     match &state.config.trainable {
         Trainable::Full => {
@@ -262,10 +346,16 @@ fn replaced(
     Ok(read)
 }
 
-/// SHA-256 over the first numbers of every tensor: enough to tell two trunks apart without reading them whole.
-async fn digest_of(weights: &Weights) -> Result<String, TrainError> {
+/// SHA-256 over the first numbers of every tensor that does not train: enough to tell two trunks apart without reading
+/// them whole.
+async fn digest_of(model: &LoadedModel, trainable: &Trainable) -> Result<String, TrainError> {
     let mut digest = Sha256::new();
-    for (name, weight) in weights.iter() {
+    let adapter = match trainable {
+        Trainable::Heads => model.decoder.lora.as_ref().map(|lora| &lora.weights),
+        _ => None,
+    };
+    let tensors = model.decoder.weights.iter();
+    for (name, weight) in tensors.chain(adapter.into_iter().flat_map(Weights::iter)) {
         digest.update(name.as_bytes());
         let head = match weight {
             Weight::Vector(t) => {
@@ -280,6 +370,20 @@ async fn digest_of(weights: &Weights) -> Result<String, TrainError> {
         digest.update(bytemuck::cast_slice::<f32, u8>(&head));
     }
     Ok(hex(&digest.finalize()))
+}
+
+/// SHA-256 over a checkpoint's JSON and its tensors in the order of their names.
+fn content_digest<'a>(
+    json: &str,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+) -> String {
+    let mut digest = Sha256::new();
+    digest.update(json.as_bytes());
+    for (name, shape, bytes) in tensors {
+        digest.update(format!("\n{name} {shape:?} "));
+        digest.update(bytes);
+    }
+    hex(&digest.finalize())
 }
 
 /// What a checkpoint says of itself; tensors are not read.
@@ -317,10 +421,35 @@ fn read_state(bytes: &[u8]) -> Result<State, TrainError> {
     serde_json::from_str(json).map_err(|error| broken(error.to_string()))
 }
 
-fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, TrainError> {
-    SafeTensors::deserialize(bytes).map_err(|error| {
-        TrainError::Checkpoint(format!("{error}; it is cut short or not one of ours"))
-    })
+/// Opens the file and holds its content against its own digest.
+fn open_checked(bytes: &[u8]) -> Result<SafeTensors<'_>, TrainError> {
+    let broken =
+        |reason: String| TrainError::Checkpoint(format!("{reason}; use an earlier checkpoint"));
+    let file = SafeTensors::deserialize(bytes).map_err(|error| broken(error.to_string()))?;
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|error| broken(error.to_string()))?;
+    let said = |key: &str| {
+        let entries = header.metadata().as_ref()?;
+        entries.get(key).cloned()
+    };
+    let (Some(json), Some(sha256)) = (said("avascope"), said("sha256")) else {
+        return Err(broken("its header lacks its digest".into()));
+    };
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let found = content_digest(
+        &json,
+        tensors
+            .iter()
+            .map(|(name, view)| (name.as_str(), view.shape(), view.data())),
+    );
+    if found != sha256 {
+        return Err(broken(
+            "its content does not match its own SHA-256: the file was damaged after it was written"
+                .into(),
+        ));
+    }
+    Ok(file)
 }
 
 fn floats(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, TrainError> {
@@ -346,17 +475,23 @@ async fn push(
     tensors: &mut Vec<(String, Vec<usize>, Vec<u8>)>,
     name: String,
     weight: &Weight,
+    step: usize,
 ) -> Result<(), TrainError> {
     let values = weight
         .to_host(&name)
         .await
         .map_err(|error| TrainError::Device(error.to_string()))?;
+    // A checkpoint that cannot be gone on from would only take the place of a good one.
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return Err(TrainError::NonFinite {
+            term: format!("tensor `{name}`"),
+            value: f64::from(*value),
+            step,
+            row: ", and no checkpoint of it was written".into(),
+        });
+    }
     tensors.push((name, weight.shape(), bytemuck::cast_slice(&values).to_vec()));
     Ok(())
-}
-
-fn json(config: &TrainConfig) -> String {
-    serde_json::to_string(config).unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,9 +1,9 @@
 //! Rows made ready for training: tokenised once, checked once, drawn in an order that a seed fixes.
 
 use super::TrainError;
-use crate::data::{Answer, Rows};
+use crate::data::{Answer, Content, Rows};
 use crate::reward::{Layout, Side};
-use crate::text::{EncodeOptions, EncodedAnswer, TextTokenizer, encode_answer};
+use crate::text::{EncodeOptions, EncodedAnswer, TextError, TextTokenizer, encode_answer};
 use crate::world::Rng;
 
 /// One answer of a row: its tokens, and what is known about them.
@@ -51,72 +51,165 @@ impl EncodedRow {
         }
     }
 
+    /// Whether both answers of a pair are the same tokens, so that nothing tells them apart.
+    pub fn identical(&self) -> bool {
+        matches!(self.sides.as_slice(), [a, b] if a.encoded.ids == b.encoded.ids)
+    }
+
     /// Whether any side was cut to fit the context.
     pub fn truncated(&self) -> bool {
         self.sides.iter().any(|side| side.encoded.truncated)
     }
 }
 
-/// Tokenises every row. An unusable row is an error that names its line; nothing is dropped in silence.
+/// A row that was left out because one of its answers has no token: it is empty, or was cut away whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedRow {
+    /// The row's id.
+    pub id: String,
+    /// Line in its file.
+    pub line: usize,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+impl SkippedRow {
+    /// One sentence on all skipped rows, with the first lines; `None` where none was skipped.
+    pub fn sentence(skipped: &[Self]) -> Option<String> {
+        const SHOWN: usize = 3;
+        if skipped.is_empty() {
+            return None;
+        }
+        let shown: Vec<String> = skipped
+            .iter()
+            .take(SHOWN)
+            .map(|row| format!("line {} (row {}): {}", row.line, row.id, row.reason))
+            .collect();
+        let more = match skipped.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Some(format!(
+            "{} skipped, an answer without a token teaches nothing: {}{more}",
+            counted(skipped.len(), "row"),
+            shown.join("; ")
+        ))
+    }
+}
+
+/// "1 row", "2 rows".
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Why a row cannot be used.
+enum Unusable {
+    /// An answer without a token: training and scoring go on without the row, and say so.
+    NoAnswer(String),
+    /// Anything else: the row is wrong, and somebody should know before training begins.
+    Broken(String),
+}
+
+/// Tokenises every row. The first unusable row is an error that names its line.
 pub fn encode_rows(
     rows: &Rows,
     tokenizer: &TextTokenizer,
     options: &EncodeOptions,
 ) -> Result<Vec<EncodedRow>, TrainError> {
-    let content = |content: &crate::data::Content| match content {
-        crate::data::Content::Text(text) => text.clone(),
-        crate::data::Content::Messages(turns) => turns
+    encode_each(rows, tokenizer, options)
+        .map(|(id, line, row)| {
+            row.map_err(|error| match error {
+                Unusable::NoAnswer(reason) | Unusable::Broken(reason) => TrainError::Row {
+                    id: id.into(),
+                    line,
+                    reason,
+                },
+            })
+        })
+        .collect()
+}
+
+/// Tokenises every row and hands back those that have answers, and those that do not. A few empty answers, or prompts
+/// that fill the whole context, do not stop a run over a large file; they are counted and named, never dropped in
+/// silence. A row that is wrong in any other way is an error that names its line.
+pub fn encode_usable_rows(
+    rows: &Rows,
+    tokenizer: &TextTokenizer,
+    options: &EncodeOptions,
+) -> Result<(Vec<EncodedRow>, Vec<SkippedRow>), TrainError> {
+    let mut usable = Vec::new();
+    let mut skipped = Vec::new();
+    for (id, line, row) in encode_each(rows, tokenizer, options) {
+        let id = id.to_string();
+        match row {
+            Ok(row) => usable.push(row),
+            Err(Unusable::NoAnswer(reason)) => skipped.push(SkippedRow { id, line, reason }),
+            Err(Unusable::Broken(reason)) => return Err(TrainError::Row { id, line, reason }),
+        }
+    }
+    Ok((usable, skipped))
+}
+
+/// Every row's id, line and tokens.
+fn encode_each<'a>(
+    rows: &'a Rows,
+    tokenizer: &'a TextTokenizer,
+    options: &'a EncodeOptions,
+) -> Box<dyn Iterator<Item = (&'a str, usize, Result<EncodedRow, Unusable>)> + 'a> {
+    let side = |prompt, answer| encode_side(prompt, answer, tokenizer, options);
+    match rows {
+        Rows::Preferences(rows) => Box::new(rows.iter().map(move |row| {
+            let encoded = side(&row.prompt, &row.chosen).and_then(|chosen| {
+                Ok(EncodedRow {
+                    id: row.id.clone(),
+                    line: row.line,
+                    prompt: for_people(&row.prompt),
+                    sides: vec![chosen, side(&row.prompt, &row.rejected)?],
+                    margin: row.margin,
+                })
+            });
+            (row.id.as_str(), row.line, encoded)
+        })),
+        Rows::Demonstrations(rows) => Box::new(rows.iter().map(move |row| {
+            let encoded = side(&row.prompt, &row.answer).map(|answer| EncodedRow {
+                id: row.id.clone(),
+                line: row.line,
+                prompt: for_people(&row.prompt),
+                sides: vec![answer],
+                margin: None,
+            });
+            (row.id.as_str(), row.line, encoded)
+        })),
+    }
+}
+
+/// A prompt as one text.
+fn for_people(content: &Content) -> String {
+    match content {
+        Content::Text(text) => text.clone(),
+        Content::Messages(turns) => turns
             .iter()
             .map(|turn| turn.content.as_str())
             .collect::<Vec<_>>()
             .join("\n"),
-    };
-    let side = |prompt, answer: &Answer, id: &str, line: usize| {
-        encode_side(prompt, answer, tokenizer, options).map_err(|reason| TrainError::Row {
-            id: id.into(),
-            line,
-            reason,
-        })
-    };
-    match rows {
-        Rows::Preferences(rows) => rows
-            .iter()
-            .map(|row| {
-                Ok(EncodedRow {
-                    id: row.id.clone(),
-                    line: row.line,
-                    prompt: content(&row.prompt),
-                    sides: vec![
-                        side(&row.prompt, &row.chosen, &row.id, row.line)?,
-                        side(&row.prompt, &row.rejected, &row.id, row.line)?,
-                    ],
-                    margin: row.margin,
-                })
-            })
-            .collect(),
-        Rows::Demonstrations(rows) => rows
-            .iter()
-            .map(|row| {
-                Ok(EncodedRow {
-                    id: row.id.clone(),
-                    line: row.line,
-                    prompt: content(&row.prompt),
-                    sides: vec![side(&row.prompt, &row.answer, &row.id, row.line)?],
-                    margin: None,
-                })
-            })
-            .collect(),
     }
 }
 
 fn encode_side(
-    prompt: &crate::data::Content,
+    prompt: &Content,
     answer: &Answer,
     tokenizer: &TextTokenizer,
     options: &EncodeOptions,
-) -> Result<EncodedSide, String> {
+) -> Result<EncodedSide, Unusable> {
     let encoded =
-        encode_answer(tokenizer, prompt, &answer.content, options).map_err(|e| e.to_string())?;
+        encode_answer(tokenizer, prompt, &answer.content, options).map_err(
+            |error| match error {
+                TextError::EmptyAnswer | TextError::NoAnswerLeft { .. } => {
+                    Unusable::NoAnswer(error.to_string())
+                }
+                error => Unusable::Broken(error.to_string()),
+            },
+        )?;
     let characters: Vec<char> = encoded.answer_text.chars().collect();
     let covered = |offset: &Option<(usize, usize)>| offset.filter(|(start, end)| start < end);
 
@@ -127,11 +220,11 @@ fn encode_side(
                 .filter(|i| covered(&encoded.offsets[*i]).is_some())
                 .collect();
             if tokens.len() != rewards.len() && !encoded.truncated {
-                return Err(format!(
+                return Err(Unusable::Broken(format!(
                     "{} known rewards stand beside an answer of {} tokens; give one reward a token",
                     rewards.len(),
                     tokens.len()
-                ));
+                )));
             }
             let mut truth = vec![None; encoded.ids.len()];
             for (k, i) in tokens.into_iter().enumerate() {
@@ -230,6 +323,25 @@ impl Sampler {
         }
     }
 
+    /// The batches of the first epoch of a sampler that has not drawn yet.
+    pub fn first_epoch(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        let mut fresh = self.clone();
+        fresh.begin_epoch(lengths);
+        fresh.batches
+    }
+
+    /// Whether the state, read from a file, draws from `rows` rows in batches of `batch_size`.
+    pub fn fits(&self, rows: usize, batch_size: usize, group_by_length: bool) -> bool {
+        self.batch_size == batch_size
+            && self.group_by_length == group_by_length
+            && self.next <= self.batches.len()
+            && self.batches.iter().all(|batch| {
+                !batch.is_empty()
+                    && batch.len() <= batch_size
+                    && batch.iter().all(|row| *row < rows)
+            })
+    }
+
     /// Epochs begun so far, as a real number of passes over the rows.
     pub fn epochs(&self) -> f64 {
         if self.epoch == 0 {
@@ -280,6 +392,17 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..103).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_sampler_that_points_outside_the_rows_is_told() {
+        let lengths = [3usize; 10];
+        let mut sampler = Sampler::new(1, 4, false);
+        sampler.next_batch(&lengths);
+        assert!(sampler.fits(10, 4, false));
+        assert!(!sampler.fits(9, 4, false));
+        assert!(!sampler.fits(10, 8, false));
+        assert!(!sampler.fits(10, 4, true));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum TrainError {
     Vocabulary(String),
     /// A number left the range of f32. Nothing was saved after it.
     #[error(
-        "{term} became {value} at step {step}{row}. The last good checkpoint is untouched; resume from it with a lower learning rate, a larger `max_grad_norm` cut, or a smaller `lambda`"
+        "{term} became {value} at step {step}{row}. The last good checkpoint is untouched; resume from it with a lower `learning_rate` or `max_grad_norm`, or start again"
     )]
     NonFinite {
         /// The first term that is not finite.
@@ -47,6 +47,18 @@ pub enum TrainError {
         step: usize,
         /// The row, where one can be named.
         row: String,
+    },
+    /// A token's reward is not a number.
+    #[error(
+        "a token reward of row {id} (line {line}) is not a finite number, with the weights of {checkpoint}: they left the range of f32. Use an earlier checkpoint, or train again with a lower learning rate"
+    )]
+    NonFiniteReward {
+        /// The row's id.
+        id: String,
+        /// Its line.
+        line: usize,
+        /// What the weights are.
+        checkpoint: String,
     },
     /// A checkpoint cannot be used.
     #[error("the checkpoint cannot be used: {0}")]

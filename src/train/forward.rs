@@ -1,7 +1,7 @@
 //! From a batch's tokens to `Steps`: trunk, LM head on the answers' positions only, reward head.
 
 use super::TrainError;
-use super::dataset::EncodedRow;
+use super::dataset::{EncodedRow, layout};
 use crate::model::{Decoder, ForwardOptions};
 use crate::objective::Objective;
 use crate::reward::{
@@ -14,9 +14,14 @@ use std::collections::HashMap;
 const CACHE_LIMIT: usize = 1 << 29;
 
 /// States of a frozen trunk, kept per answer so that a run of heads computes each once.
+///
+/// The last bits of a state depend on the batch in which it was computed. A resumed run must give the losses of one
+/// that never stopped, so a row's states are always computed in one and the same batch: its batch of the first epoch.
 pub struct TrunkCache {
-    enabled: bool,
-    used: usize,
+    /// The first epoch's batches; empty where nothing is cached.
+    groups: Vec<Vec<usize>>,
+    /// Of each row, which of `groups` it is in.
+    group_of: Vec<usize>,
     answers: HashMap<(usize, usize), CachedAnswer>,
 }
 
@@ -30,46 +35,95 @@ struct CachedAnswer {
     log_policy: Vec<f32>,
 }
 
-/// A batch's view of the cache: which answers it holds, in the layout's order.
+/// The cache as one batch of training rows sees it.
 pub struct CacheSlot<'a> {
     cache: &'a mut TrunkCache,
-    /// (row, side) of each sequence, and its length in tokens.
-    sequences: Vec<((usize, usize), usize)>,
+    batch: &'a [usize],
+    rows: &'a [EncodedRow],
 }
 
 impl TrunkCache {
-    /// An empty cache; a disabled one is never filled.
-    pub fn new(enabled: bool) -> Self {
+    /// A cache that is never filled: the trunk moves.
+    pub fn off() -> Self {
         Self {
-            enabled,
-            used: 0,
+            groups: Vec::new(),
+            group_of: Vec::new(),
             answers: HashMap::new(),
         }
     }
 
-    /// The slot for a batch of training rows, or `None` where nothing is cached.
-    pub fn lookup(&mut self, batch: &[usize], rows: &[EncodedRow]) -> Option<CacheSlot<'_>> {
-        if !self.enabled {
-            return None;
-        }
-        let sides = batch
+    /// An empty cache of the states `[T, width]` of `rows`, computed in the batches `groups`. It stays off where the
+    /// states of all rows would not fit: whether it is on must not depend on where a run was stopped.
+    pub fn new(groups: Vec<Vec<usize>>, rows: &[EncodedRow], width: usize) -> Self {
+        let numbers = rows
             .iter()
-            .map(|row| rows[*row].sides.len())
-            .max()
-            .unwrap_or(1);
-        let sequences = (0..sides)
-            .flat_map(|side| batch.iter().map(move |row| (*row, side)))
-            .filter_map(|(row, side)| {
-                rows[row]
-                    .sides
-                    .get(side)
-                    .map(|s| ((row, side), s.encoded.ids.len()))
-            })
-            .collect();
-        Some(CacheSlot {
+            .flat_map(|row| &row.sides)
+            .map(|side| side.encoded.ids.len().saturating_mul(width))
+            .fold(0usize, usize::saturating_add);
+        if numbers > CACHE_LIMIT {
+            return Self::off();
+        }
+        let mut group_of = vec![0; rows.len()];
+        for (group, members) in groups.iter().enumerate() {
+            for row in members {
+                group_of[*row] = group;
+            }
+        }
+        Self {
+            groups,
+            group_of,
+            answers: HashMap::new(),
+        }
+    }
+
+    /// The slot of a batch of training rows, or `None` where nothing is cached.
+    pub fn lookup<'a>(
+        &'a mut self,
+        batch: &'a [usize],
+        rows: &'a [EncodedRow],
+    ) -> Option<CacheSlot<'a>> {
+        (!self.groups.is_empty()).then_some(CacheSlot {
             cache: self,
-            sequences,
+            batch,
+            rows,
         })
+    }
+}
+
+impl<'a> CacheSlot<'a> {
+    /// The batch's answers in the layout's order; missing ones are computed first.
+    async fn answers(
+        self,
+        decoder: &Decoder,
+        objective: &dyn Objective,
+        device: &Device,
+    ) -> Result<Vec<&'a CachedAnswer>, TrainError> {
+        let Self { cache, batch, rows } = self;
+        for row in batch {
+            if cache.answers.contains_key(&(*row, 0)) {
+                continue;
+            }
+            let group = &cache.groups[cache.group_of[*row]];
+            let members: Vec<&EncodedRow> = group.iter().map(|row| &rows[*row]).collect();
+            // What fills the padding does not matter: it is masked everywhere.
+            let layout = layout(&members, 0);
+            let trunk = run_trunk(decoder, objective, &layout, device);
+            let answers = read_answers(&trunk, &layout).await?;
+            // The layout's order: side after side, and in each the rows.
+            let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
+            cache.answers.extend(places.zip(answers));
+        }
+        let cache: &'a TrunkCache = cache;
+        let sides = batch.iter().map(|row| rows[*row].sides.len()).max();
+        (0..sides.unwrap_or(0))
+            .flat_map(|side| batch.iter().map(move |row| (*row, side)))
+            .map(|place| {
+                cache.answers.get(&place).ok_or_else(|| {
+                    // Every row is in one group, and groups hold pairs or single answers, never both.
+                    TrainError::Rows(format!("row {} has no states in the cache", place.0))
+                })
+            })
+            .collect()
     }
 }
 
@@ -87,17 +141,8 @@ pub async fn steps_of(
     let trunk = match cache {
         None => run_trunk(decoder, objective, layout, device),
         Some(slot) => {
-            let complete = slot
-                .sequences
-                .iter()
-                .all(|(key, _)| slot.cache.answers.contains_key(key));
-            if complete {
-                from_cache(&slot, layout, decoder.config.hidden_size, device)
-            } else {
-                let trunk = run_trunk(decoder, objective, layout, device);
-                fill_cache(slot, &trunk, layout).await?;
-                trunk
-            }
+            let answers = slot.answers(decoder, objective, device).await?;
+            from_cache(&answers, layout, decoder.config.hidden_size, device)
         }
     };
     let attention = objective
@@ -198,16 +243,18 @@ fn run_trunk(
     }
 }
 
-fn from_cache(slot: &CacheSlot<'_>, layout: &Layout, width: usize, device: &Device) -> TrunkStates {
+fn from_cache(
+    answers: &[&CachedAnswer],
+    layout: &Layout,
+    width: usize,
+    device: &Device,
+) -> TrunkStates {
     let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
     let mut hidden = vec![0.0f32; b * t * width];
     let mut q = vec![0.0f32; b * s];
     let mut log_likelihood = q.clone();
     let mut log_policy = q.clone();
-    for (row, (key, _)) in slot.sequences.iter().enumerate() {
-        let Some(answer) = slot.cache.answers.get(key) else {
-            continue;
-        };
+    for (row, answer) in answers.iter().enumerate() {
         let at = row * t * width;
         hidden[at..at + answer.hidden.len()].copy_from_slice(&answer.hidden);
         let at = row * s;
@@ -226,33 +273,29 @@ fn from_cache(slot: &CacheSlot<'_>, layout: &Layout, width: usize, device: &Devi
     }
 }
 
-async fn fill_cache(
-    slot: CacheSlot<'_>,
+/// The states of every sequence of a layout, in its order.
+async fn read_answers(
     trunk: &TrunkStates,
     layout: &Layout,
-) -> Result<(), TrainError> {
+) -> Result<Vec<CachedAnswer>, TrainError> {
     let (t, s) = (layout.tokens, layout.steps());
     let [_, _, width] = trunk.hidden.dims();
     let hidden = super::read(trunk.hidden.clone().inner()).await?;
     let q = super::read(trunk.per_step.q.clone().inner()).await?;
     let log_likelihood = super::read(trunk.per_step.log_likelihood.clone().inner()).await?;
     let log_policy = super::read(trunk.per_step.log_policy.clone().inner()).await?;
-    for (row, (key, tokens)) in slot.sequences.iter().enumerate() {
-        let size = tokens * width;
-        if slot.cache.used + size > CACHE_LIMIT {
-            slot.cache.enabled = false;
-            break;
-        }
+    let answers = (0..layout.rows).map(|row| {
+        let tokens = layout.segments[row * t..(row + 1) * t]
+            .iter()
+            .filter(|segment| **segment > 0)
+            .count();
         let steps = row * s..row * s + tokens.saturating_sub(1);
-        let answer = CachedAnswer {
-            hidden: hidden[row * t * width..row * t * width + size].to_vec(),
+        CachedAnswer {
+            hidden: hidden[row * t * width..(row * t + tokens) * width].to_vec(),
             q: q[steps.clone()].to_vec(),
             log_likelihood: log_likelihood[steps.clone()].to_vec(),
             log_policy: log_policy[steps].to_vec(),
-        };
-        if slot.cache.answers.insert(*key, answer).is_none() {
-            slot.cache.used += size;
         }
-    }
-    Ok(())
+    });
+    Ok(answers.collect())
 }

@@ -1,12 +1,14 @@
 //! The training loop that page and command share: configuration, schedule, optimiser, checkpoint, events.
 
 mod bench;
+mod check;
 mod checkpoint;
 mod config;
 mod dataset;
 mod error;
 mod event;
 mod export;
+mod figures;
 mod forward;
 mod host;
 mod open;
@@ -19,14 +21,16 @@ mod world;
 pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
 pub use checkpoint::{CheckpointSummary, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
-pub use dataset::{EncodedRow, EncodedSide, encode_rows};
+pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};
 pub use error::TrainError;
-
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
+pub use figures::{
+    KnownRewards, Residuals, figures, known_rewards, labelled_tokens, pairs, score_of,
+};
 pub use open::{Files, OpenError, open_model};
 pub use run::{LoadedModel, Run};
-pub use scorer::{Scored, Scorer, figures};
+pub use scorer::{Scored, Scorer};
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
 
 use burn::tensor::Tensor;

@@ -3,7 +3,8 @@
 //! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
 //! resumed. One optimiser step reads back from the device once, at its end.
 
-use super::dataset::{EncodedRow, Sampler, encode_rows, layout};
+use super::check::check_rows;
+use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, encode_usable_rows, layout};
 use super::forward::{TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::schedule::factor;
@@ -14,9 +15,9 @@ use super::{
 use crate::data::Rows;
 use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora};
-use crate::objective::{Objective, Progress, RowKind};
+use crate::objective::{Objective, Progress};
 use crate::reward::{Extras, Layout, Normaliser, RewardHead, Rwt, Steps};
-use crate::text::{EncodeOptions, TextTokenizer};
+use crate::text::{EncodeOptions, TextTokenizer, Truncation};
 use burn::tensor::{Device, Tensor, TensorData, Transaction};
 
 /// A model with its tokenizer, as it came from outside.
@@ -62,8 +63,7 @@ impl Run {
         held_out: Rows,
         device: OpenDevice,
     ) -> Result<Self, TrainError> {
-        check_settings(&config)?;
-        let objective = crate::objective::build(&config.method, &config.options)?;
+        let objective = config.check()?;
         check_rows(&train, objective.rows(), &config.method)?;
         if objective.needs_reference() && matches!(config.trainable, Trainable::Heads) {
             return Err(TrainError::Rows(format!(
@@ -85,24 +85,28 @@ impl Run {
             append_eos: true,
         };
         let fingerprint = crate::data::fingerprint(&train);
-        let train_rows = encode_rows(&train, &model.tokenizer, &options)?;
-        let held_out = encode_rows(&held_out, &model.tokenizer, &options)?;
+        let (train_rows, skipped) = encode_usable_rows(&train, &model.tokenizer, &options)?;
+        let (held_out, held_out_skipped) =
+            encode_usable_rows(&held_out, &model.tokenizer, &options)?;
+        if let (true, Some(skipped)) = (train_rows.is_empty(), SkippedRow::sentence(&skipped)) {
+            return Err(TrainError::Rows(format!(
+                "no row is left to train on; {skipped}"
+            )));
+        }
         let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
 
+        let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
         let autodiff = device.device.clone().autodiff();
         let reference = objective
             .needs_reference()
             .then(|| model.decoder.clone().inner());
         model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
-        let mut head = RewardHead::at_prior(
+        let mut head = fresh_head(
+            objective.as_ref(),
             model.decoder.config.hidden_size,
-            objective.steps_config().raw_spread_at_prior(),
+            config.seed,
             &autodiff,
         );
-        if objective.steps_config().rwt != Rwt::Off || objective.needs_attention() {
-            let hidden = model.decoder.config.hidden_size;
-            head = head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, config.seed, &autodiff);
-        }
         head.weights = head.weights.trainable(&autodiff, |_| true);
 
         let truncated_rows = train_rows
@@ -111,10 +115,34 @@ impl Run {
             .filter(|row| row.truncated())
             .count();
         let mut warnings = objective.warnings();
+        warnings.extend(SkippedRow::sentence(&skipped).map(|said| format!("training: {said}")));
+        warnings.extend(
+            SkippedRow::sentence(&held_out_skipped).map(|said| format!("held out: {said}")),
+        );
         if truncated_rows > 0 {
+            let kept = match config.truncation {
+                Truncation::KeepStart => "their starts were kept",
+                _ => "their ends were kept, and as much of the prompt as fits",
+            };
             warnings.push(format!(
-                "{truncated_rows} rows are longer than {} tokens and were cut ({:?})",
-                options.max_length, config.truncation
+                "{} longer than {} tokens: {kept} (`truncation`, `max_length`)",
+                counted(truncated_rows, "row"),
+                options.max_length
+            ));
+        }
+        let identical = train_rows.iter().filter(|row| row.identical()).count();
+        if identical > 0 {
+            warnings.push(format!(
+                "{} with two identical answers: nothing tells them apart, so they only add noise; remove them",
+                counted(identical, "pair")
+            ));
+        }
+        if let (Some(lora), Trainable::Lora(wanted)) = (&brought, &config.trainable)
+            && (lora.rank != wanted.r || lora.alpha != wanted.alpha)
+        {
+            warnings.push(format!(
+                "the model brings an adapter of rank {} and alpha {}: it is trained on, and `trainable` has no say in its shape",
+                lora.rank, lora.alpha
             ));
         }
         if held_out.is_empty() {
@@ -145,14 +173,23 @@ impl Run {
             data_fingerprint: fingerprint,
             warnings,
         };
+        let sampler = Sampler::new(
+            config.seed ^ SAMPLER_SALT,
+            config.batch_size,
+            config.group_by_length,
+        );
+        let cache = match config.trainable {
+            Trainable::Heads => TrunkCache::new(
+                sampler.first_epoch(&lengths),
+                &train_rows,
+                model.decoder.config.hidden_size,
+            ),
+            _ => TrunkCache::off(),
+        };
         Ok(Self {
             optimizer: Optimizer::new(config.weight_decay),
-            sampler: Sampler::new(
-                config.seed ^ SAMPLER_SALT,
-                config.batch_size,
-                config.group_by_length,
-            ),
-            cache: TrunkCache::new(matches!(config.trainable, Trainable::Heads)),
+            sampler,
+            cache,
             config,
             info,
             objective,
@@ -272,6 +309,7 @@ impl Run {
         let mut gradients = NamedGradients::new();
         let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
         let mut kept: Vec<Steps> = Vec::new();
+        let autodiff = self.device.device.clone().autodiff();
         for (batch, layout) in batches.iter().zip(&layouts) {
             let steps = steps_of(
                 &self.model.decoder,
@@ -279,7 +317,7 @@ impl Run {
                 self.objective.as_ref(),
                 layout,
                 normaliser,
-                &self.device.device.clone().autodiff(),
+                &autodiff,
                 self.cache.lookup(batch, &self.train_rows),
                 self.reference.as_ref(),
             )
@@ -526,13 +564,32 @@ pub(super) fn count(layouts: &[Layout]) -> Normaliser {
     }
 }
 
+/// A reward head at the prior, with reward weights where the method uses them.
+pub(super) fn fresh_head(
+    objective: &dyn Objective,
+    hidden: usize,
+    seed: u64,
+    device: &Device,
+) -> RewardHead {
+    let config = objective.steps_config();
+    let head = RewardHead::at_prior(hidden, config.raw_spread_at_prior(), device);
+    if config.rwt == Rwt::Off && !objective.needs_attention() {
+        return head;
+    }
+    head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, seed, device)
+}
+
 pub(super) fn prepare_trunk(
     mut decoder: Decoder,
     config: &TrainConfig,
     device: &Device,
 ) -> Result<Decoder, TrainError> {
     match &config.trainable {
-        Trainable::Full => decoder.weights = decoder.weights.trainable(device, |_| true),
+        Trainable::Full => {
+            // An adapter that the model brings becomes part of the weights that train.
+            decoder = Lora::merge(decoder);
+            decoder.weights = decoder.weights.trainable(device, |_| true);
+        }
         Trainable::Heads => {}
         Trainable::Lora(lora) => {
             if decoder.lora.is_none() {
@@ -563,99 +620,4 @@ pub(super) fn fresh_adapter(
     };
     Lora::init(&decoder.config, config, seed, device)
         .map_err(|error| TrainError::Rows(error.to_string()))
-}
-
-fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(), TrainError> {
-    let (count, fits) = match rows {
-        Rows::Preferences(rows) => (rows.len(), wanted == RowKind::Pairs),
-        Rows::Demonstrations(rows) => (rows.len(), wanted == RowKind::Demonstrations),
-    };
-    if !fits {
-        return Err(TrainError::Rows(match wanted {
-            RowKind::Pairs => format!(
-                "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
-            ),
-            RowKind::Demonstrations => format!(
-                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are pairs; use `ava_p`, or take the chosen answers"
-            ),
-        }));
-    }
-    if count == 0 {
-        return Err(TrainError::Rows(
-            "no row is left to train on; lower `held_out` or bring more rows".into(),
-        ));
-    }
-    Ok(())
-}
-
-fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
-    let setting = |setting, value: String, way_out| {
-        Err(TrainError::Setting {
-            setting,
-            value,
-            way_out,
-        })
-    };
-    if config.steps == 0 {
-        return setting("steps", "0".into(), "take at least one");
-    }
-    if config.batch_size == 0 || config.batch_size > 4096 {
-        return setting(
-            "batch_size",
-            config.batch_size.to_string(),
-            "use 1 to 4096 rows",
-        );
-    }
-    if config.gradient_accumulation_steps == 0 || config.gradient_accumulation_steps > 4096 {
-        return setting(
-            "gradient_accumulation_steps",
-            config.gradient_accumulation_steps.to_string(),
-            "use 1 to 4096",
-        );
-    }
-    for (name, value) in [
-        ("learning_rate", Some(config.learning_rate)),
-        ("head_learning_rate", config.head_learning_rate),
-    ] {
-        if value.is_some_and(|rate| !rate.is_finite() || rate < 0.0) {
-            return setting(
-                name,
-                format!("{value:?}"),
-                "use a number of at least 0, such as 1e-4",
-            );
-        }
-    }
-    for (name, value) in [
-        ("weight_decay", config.weight_decay),
-        ("max_grad_norm", config.max_grad_norm),
-    ] {
-        if !value.is_finite() || value < 0.0 {
-            return setting(name, value.to_string(), "use a number of at least 0");
-        }
-    }
-    for (name, value) in [
-        ("warmup_ratio", config.warmup_ratio),
-        ("held_out", config.held_out),
-    ] {
-        if !(0.0..=1.0).contains(&value) {
-            return setting(name, value.to_string(), "use a share from 0 to 1");
-        }
-    }
-    if config.max_length < 2 {
-        return setting(
-            "max_length",
-            config.max_length.to_string(),
-            "use at least 2 tokens",
-        );
-    }
-    if let Trainable::Lora(lora) = &config.trainable
-        && (lora.r == 0 || lora.r > 1024 || !lora.alpha.is_finite() || lora.targets.is_empty())
-    {
-        return setting(
-            "trainable",
-            format!("{lora:?}"),
-            "use a rank from 1 to 1024, a finite alpha, and at least one target",
-        );
-    }
-    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Scoring rows: token-reward records, and the figures of an evaluation.
 
 use super::dataset::{EncodedRow, layout};
+use super::figures::figures;
 use super::forward::steps_of;
 use super::run::{LoadedModel, Run, count};
 use super::{Metrics, TrainConfig, TrainError};
 use crate::device::OpenDevice;
-use crate::eval;
-use crate::objective::{Objective, Progress, RowKind, ScoreKind};
+use crate::objective::{Objective, Progress, RowKind};
 use crate::reward::{
     AnswerScore, Provenance, RewardHead, SCHEMA, TokenReward, TokenRewardRecord, Trust, Uncertainty,
 };
@@ -43,6 +43,12 @@ impl Scorer {
         device: OpenDevice,
     ) -> Result<Self, TrainError> {
         super::checkpoint::scorer(model, bytes, device).await
+    }
+
+    /// Rows (pairs or answers) that are scored together; at least one. It costs or saves memory and time, and changes
+    /// no score beyond float noise.
+    pub fn set_batch_size(&mut self, rows: usize) {
+        self.batch_size = rows.max(1);
     }
 
     /// How the numbers are obtained.
@@ -122,6 +128,16 @@ impl Scorer {
                 }
             }
             let s = layout.steps();
+            for (i, counts) in layout.step_mask().iter().enumerate() {
+                if *counts && !(mean[i].is_finite() && std[i].is_finite()) {
+                    let row = members[(i / s) % members.len()];
+                    return Err(TrainError::NonFiniteReward {
+                        id: row.id.clone(),
+                        line: row.line,
+                        checkpoint: self.provenance.checkpoint.clone(),
+                    });
+                }
+            }
             let sides = if layout.pairs.is_some() { 2 } else { 1 };
             for (k, row) in batch.iter().enumerate() {
                 for side in 0..sides {
@@ -265,123 +281,4 @@ pub(super) fn provenance(
 /// The id that fills padding. Its value never matters: padding is masked everywhere.
 pub(super) fn pad_of(tokenizer: &TextTokenizer) -> u32 {
     tokenizer.pad().or(tokenizer.eos()).unwrap_or(0)
-}
-
-/// The figures of scored rows. A figure that is undefined (one class, constant input) is absent.
-pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
-    let mut metrics = Metrics::new();
-    if let Some(loss) = scored.terms.get("loss") {
-        metrics.insert("eval_loss".into(), *loss);
-    }
-    let pairs: Vec<(&TokenRewardRecord, &TokenRewardRecord)> = scored
-        .records
-        .chunks(2)
-        .filter_map(|pair| match pair {
-            [a, b] if a.id == b.id && a.side != b.side => Some((a, b)),
-            _ => None,
-        })
-        .collect();
-    if !pairs.is_empty() {
-        let accuracy = |score: fn(&AnswerScore) -> f32| {
-            let right = pairs
-                .iter()
-                .filter(|(a, b)| score(&a.score) > score(&b.score))
-                .count();
-            right as f64 / pairs.len() as f64
-        };
-        let last = accuracy(|s| s.last);
-        let sum = accuracy(|s| s.sum);
-        let mean = accuracy(|s| s.mean);
-        metrics.insert("eval_accuracy_last".into(), last);
-        metrics.insert("eval_accuracy_sum".into(), sum);
-        metrics.insert("eval_accuracy_mean".into(), mean);
-        let ranked = |s: &AnswerScore| match ranking {
-            ScoreKind::Last => s.last,
-            ScoreKind::Sum => s.sum,
-            ScoreKind::Mean => s.mean,
-        };
-        metrics.insert(
-            "eval_accuracy".into(),
-            match ranking {
-                ScoreKind::Last => last,
-                ScoreKind::Sum => sum,
-                ScoreKind::Mean => mean,
-            },
-        );
-        let margin: f64 = pairs
-            .iter()
-            .map(|(a, b)| f64::from(ranked(&a.score) - ranked(&b.score)))
-            .sum();
-        metrics.insert("eval_margin".into(), margin / pairs.len() as f64);
-        let ties = pairs
-            .iter()
-            .filter(|(a, b)| ranked(&a.score) == ranked(&b.score))
-            .count();
-        metrics.insert("eval_ties".into(), ties as f64 / pairs.len() as f64);
-    }
-
-    let tokens = || scored.records.iter().flat_map(|record| &record.tokens);
-    let (means, truths): (Vec<f64>, Vec<f64>) = tokens()
-        .filter_map(|t| {
-            t.true_mean
-                .map(|truth| (f64::from(t.mean), f64::from(truth)))
-        })
-        .unzip();
-    if let Some(r) = eval::pearson(&means, &truths).ok().and_then(|r| r.value) {
-        metrics.insert("eval_truth/pearson".into(), r);
-    }
-    if let Some(r) = eval::spearman(&means, &truths).ok().and_then(|r| r.value) {
-        metrics.insert("eval_truth/spearman".into(), r);
-    }
-    let known: Vec<bool> = tokens()
-        .filter_map(|t| {
-            t.true_mean
-                .map(|truth| (truth - t.mean).abs() <= 1.96 * t.std)
-        })
-        .collect();
-    if !known.is_empty() {
-        let covered = known.iter().filter(|inside| **inside).count();
-        metrics.insert(
-            "eval_truth/coverage95".into(),
-            covered as f64 / known.len() as f64,
-        );
-    }
-    if !scored.z.is_empty() {
-        let n = scored.z.len() as f64;
-        let mean = scored.z.iter().sum::<f64>() / n;
-        let variance = scored.z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / n;
-        let covered = scored
-            .z
-            .iter()
-            .filter(|z| z.abs() <= 1.959_963_984_540_054)
-            .count();
-        metrics.insert("eval_calibration/z_mean".into(), mean);
-        metrics.insert("eval_calibration/z_var".into(), variance);
-        metrics.insert("eval_calibration/coverage95".into(), covered as f64 / n);
-    }
-    // Bad tokens should score low: the labelled tokens of a rejected answer are the positives of minus the mean.
-    for (name, side, sign) in [
-        (
-            "eval_token_auc/rejected",
-            crate::reward::Side::Rejected,
-            -1.0,
-        ),
-        ("eval_token_auc/chosen", crate::reward::Side::Chosen, 1.0),
-    ] {
-        let (scores, labels): (Vec<f64>, Vec<bool>) = scored
-            .records
-            .iter()
-            .filter(|record| record.side == side)
-            .flat_map(|record| &record.tokens)
-            .filter(|token| token.start < token.end)
-            .filter_map(|t| t.labelled.map(|label| (sign * f64::from(t.mean), label)))
-            .unzip();
-        if let Some(auc) = eval::roc_auc(&scores, &labels)
-            .ok()
-            .and_then(|auc| auc.value)
-        {
-            metrics.insert(name.into(), auc);
-        }
-    }
-    metrics
 }

@@ -1,12 +1,17 @@
 //! `avascope convert`.
 
+use super::run_files::OpenRun;
 use super::{open_device, wait};
-use crate::args::ConvertArgs;
+use crate::args::{ConvertArgs, ModelArgs, RunArgs};
 use crate::folder::write_atomic;
+use crate::talk::say;
 use crate::{exit, models};
 use anyhow::Result;
+use avascope::model::Lora;
+use avascope::train::LoadedModel;
+use std::path::{Path, PathBuf};
 
-/// Writes a model as a Hugging Face directory: config.json, model.safetensors (f32), tokenizer.json and its config.
+/// Writes a model, or what a run made of it, as a Hugging Face directory: config.json, model.safetensors (f32), tokenizer.json and its config.
 pub fn run(args: ConvertArgs) -> Result<()> {
     if args.to.join("config.json").exists() {
         return Err(exit::with_code(
@@ -17,17 +22,38 @@ pub fn run(args: ConvertArgs) -> Result<()> {
             ),
         ));
     }
-    let device = open_device("cpu")?;
-    let model = models::open(&args.from, args.tokenizer.as_deref(), &device)?;
+    let mut model = if Path::new(&args.from).join("run.toml").is_file() {
+        trained(&args)?
+    } else {
+        let device = open_device("cpu")?;
+        models::open(&args.from, args.tokenizer.as_deref(), &device)?
+    };
+    // A Hugging Face directory stands alone: an adapter is added into the weights.
+    model.decoder = Lora::merge(model.decoder);
     let summary = format!("{} parameters", model.decoder.parameters());
     for (name, bytes) in wait(avascope::train::export_model(&model))? {
         write_atomic(&args.to.join(&name), &bytes)?;
-        eprintln!(
+        say!(
             "wrote {} ({} bytes)",
             args.to.join(&name).display(),
             bytes.len()
         );
     }
-    eprintln!("{} · {summary}", args.from);
+    say!("{} · {summary}", args.from);
     Ok(())
+}
+
+/// The model of a run's last checkpoint.
+fn trained(args: &ConvertArgs) -> Result<LoadedModel> {
+    let run = OpenRun::open(&RunArgs {
+        run: PathBuf::from(&args.from),
+        checkpoint: None,
+        model: ModelArgs {
+            model: None,
+            tokenizer: args.tokenizer.clone(),
+        },
+        device: "cpu".into(),
+        batch_size: None,
+    })?;
+    Ok(run.scorer.model().clone())
 }

@@ -1,10 +1,14 @@
 //! `avascope data`.
 
 use super::print_line;
+use super::run_files::check_world_rows;
 use crate::args::DataCommand;
+use crate::talk::say;
+use crate::{exit, files};
 use anyhow::Result;
 use avascope::data::{Rows, check};
 use avascope::world::rows_to_jsonl;
+use std::path::Path;
 
 /// Looks at rows, or draws them.
 pub fn run(command: DataCommand) -> Result<()> {
@@ -14,7 +18,7 @@ pub fn run(command: DataCommand) -> Result<()> {
             against,
             json,
         } => {
-            let rows = crate::files::read_rows(&file)?;
+            let rows = read_all(&file)?;
             let others = against
                 .iter()
                 .map(|path| Ok((path.display().to_string(), crate::files::read_rows(path)?)))
@@ -31,8 +35,33 @@ pub fn run(command: DataCommand) -> Result<()> {
             }
         }
         DataCommand::World { kind, rows, seed } => {
+            check_world_rows(rows)?;
             let rows = avascope::train::world_rows(rows, seed, kind == "demonstrations");
             print_line(rows_to_jsonl(&rows).trim_end())
         }
     }
+}
+
+/// Reads a file and, where rows are broken, says of each what is wrong.
+fn read_all(file: &Path) -> Result<Rows> {
+    let (rows, problems) = files::read_rows_report(file)?;
+    let errors = problems.iter().filter(|p| files::is_error(p)).count();
+    if let (Some(rows), 0) = (rows, errors) {
+        return Ok(rows);
+    }
+    for problem in problems.iter().filter(|p| !p.is_note()) {
+        say!("{problem}");
+    }
+    let broken = if errors == 1 {
+        "1 problem"
+    } else {
+        &format!("{errors} problems")
+    };
+    Err(exit::with_code(
+        exit::DATA,
+        format!(
+            "{broken} in {}; rows can be used once they are mended",
+            file.display()
+        ),
+    ))
 }

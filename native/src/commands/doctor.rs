@@ -12,6 +12,15 @@ pub fn run(json: bool) -> Result<()> {
         if matches!(choice, DeviceChoice::Webgpu) {
             continue;
         }
+        let elsewhere = match choice {
+            DeviceChoice::Metal if !cfg!(target_os = "macos") => Some("Metal is Apple's"),
+            DeviceChoice::Dx12 if !cfg!(windows) => Some("Direct3D is Windows'"),
+            _ => None,
+        };
+        if let Some(reason) = elsewhere {
+            rows.push(serde_json::json!({"device": name, "opens": false, "reason": reason}));
+            continue;
+        }
         // A driver that dies takes its process along: each device is tried where it cannot end this one.
         let opened = std::panic::catch_unwind(|| open_device(name));
         rows.push(match opened {

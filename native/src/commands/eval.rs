@@ -4,13 +4,15 @@ use super::run_files::OpenRun;
 use super::{print_line, wait};
 use crate::args::EvalArgs;
 use crate::exit;
+use crate::talk::say;
 use anyhow::Result;
 use avascope::eval::{
-    Bootstrap, Gauge, LabelledTokens, Metric, gaussian_calibration, longer_wins, pair_accuracy,
-    pair_outcomes, pearson, spearman, token_auc,
+    Bootstrap, Gauge, Metric, gaussian_calibration, longer_wins, pair_accuracy, pair_outcomes,
+    pearson, spearman, token_auc,
 };
 use avascope::objective::ScoreKind;
-use avascope::reward::{AnswerScore, Side, TokenRewardRecord};
+use avascope::reward::{Side, TokenRewardRecord};
+use avascope::train::{self, KnownRewards, Residuals, known_rewards, labelled_tokens, score_of};
 use serde::Serialize;
 
 /// One figure with its name.
@@ -41,7 +43,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
         let provenance = run.scorer.provenance();
-        eprintln!(
+        say!(
             "{} on {}, {} · {} · {} rows",
             provenance.method,
             provenance.model,
@@ -66,9 +68,14 @@ pub fn run(args: EvalArgs) -> Result<()> {
         if accuracy.is_none_or(|accuracy| accuracy < threshold) {
             return Err(exit::with_code(
                 exit::BELOW_THRESHOLD,
-                format!(
-                    "the pair accuracy is {accuracy:?}, and at least {threshold} was asked for"
-                ),
+                match accuracy {
+                    Some(accuracy) => format!(
+                        "the pair accuracy is {accuracy}, and at least {threshold} was asked for"
+                    ),
+                    None => format!(
+                        "there are no pairs, and a pair accuracy of at least {threshold} was asked for"
+                    ),
+                },
             ));
         }
     }
@@ -86,27 +93,16 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
     };
     let bootstrap = Bootstrap::default();
 
-    let pairs: Vec<(&TokenRewardRecord, &TokenRewardRecord)> = records
-        .chunks(2)
-        .filter_map(|pair| match pair {
-            [a, b] if a.side == Side::Chosen && b.side == Side::Rejected => Some((a, b)),
-            _ => None,
-        })
-        .collect();
+    let pairs = train::pairs(records);
     if !pairs.is_empty() {
-        let scores = |of: fn(&AnswerScore) -> f32| -> (Vec<f64>, Vec<f64>) {
-            pairs
-                .iter()
-                .map(|(a, b)| (f64::from(of(&a.score)), f64::from(of(&b.score))))
-                .unzip()
-        };
-        let kinds: [(&str, ScoreKind, fn(&AnswerScore) -> f32); 3] = [
-            ("last", ScoreKind::Last, |s| s.last),
-            ("sum", ScoreKind::Sum, |s| s.sum),
-            ("mean", ScoreKind::Mean, |s| s.mean),
-        ];
-        for (name, kind, of) in kinds {
-            let (chosen, rejected) = scores(of);
+        for (name, kind) in [
+            ("last", ScoreKind::Last),
+            ("sum", ScoreKind::Sum),
+            ("mean", ScoreKind::Mean),
+        ] {
+            let of = |record: &TokenRewardRecord| f64::from(score_of(&record.score, kind));
+            let (chosen, rejected): (Vec<f64>, Vec<f64>) =
+                pairs.iter().map(|(a, b)| (of(a), of(b))).unzip();
             let accuracy = pair_accuracy(&chosen, &rejected)?;
             let outcomes = pair_outcomes(&chosen, &rejected)?;
             let metric = avascope::eval::accuracy::bootstrap_share(&outcomes, &bootstrap)?;
@@ -142,22 +138,11 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
         );
     }
 
-    for (name, side, sign) in [
-        ("token AUC, rejected spans", Side::Rejected, -1.0),
-        ("token AUC, chosen spans", Side::Chosen, 1.0),
+    for (name, side) in [
+        ("token AUC, rejected spans", Side::Rejected),
+        ("token AUC, chosen spans", Side::Chosen),
     ] {
-        let rows: Vec<LabelledTokens> = records
-            .iter()
-            .filter(|record| record.side == side)
-            .filter_map(|record| {
-                let tokens = record.tokens.iter().filter(|t| t.start < t.end);
-                let pairs: Option<Vec<(f64, bool)>> = tokens
-                    .map(|t| t.labelled.map(|label| (sign * f64::from(t.mean), label)))
-                    .collect();
-                let (scores, labels) = pairs?.into_iter().unzip();
-                Some(LabelledTokens { scores, labels })
-            })
-            .collect();
+        let rows = labelled_tokens(records, side);
         if !rows.is_empty() {
             add(
                 name,
@@ -167,18 +152,12 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
         }
     }
 
-    let known: Vec<_> = records
-        .iter()
-        .flat_map(|record| &record.tokens)
-        .filter_map(|t| {
-            t.true_mean
-                .map(|truth| (f64::from(t.mean), f64::from(t.std), f64::from(truth)))
-        })
-        .collect();
-    if !known.is_empty() {
-        let means: Vec<f64> = known.iter().map(|k| k.0).collect();
-        let stds: Vec<f64> = known.iter().map(|k| k.1).collect();
-        let truth: Vec<f64> = known.iter().map(|k| k.2).collect();
+    let KnownRewards {
+        means,
+        stds,
+        truths: truth,
+    } = known_rewards(records);
+    if !truth.is_empty() {
         add(
             "correlation with known rewards",
             pearson(&means, &truth)?,
@@ -209,26 +188,22 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
             }
         }
     }
-    if !z.is_empty() {
-        let n = z.len() as f64;
-        let mean = z.iter().sum::<f64>() / n;
-        let variance = z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / n;
-        let covered = z
-            .iter()
-            .filter(|z| z.abs() <= 1.959_963_984_540_054)
-            .count() as f64
-            / n;
+    if let Some(residuals) = Residuals::of(z) {
         add(
             "TD residual z, mean",
-            Metric::of(mean),
+            Metric::of(residuals.mean),
             Some("0 where sigma describes the residuals"),
         );
         add(
             "TD residual z, variance",
-            Metric::of(variance),
+            Metric::of(residuals.variance),
             Some("1 where sigma describes the residuals"),
         );
-        add("TD residual inside 95 %", Metric::of(covered), None);
+        add(
+            "TD residual inside 95 %",
+            Metric::of(residuals.coverage95),
+            None,
+        );
     }
     Ok(figures)
 }

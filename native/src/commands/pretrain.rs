@@ -4,6 +4,7 @@ use super::{open_device, wait};
 use crate::args::PretrainArgs;
 use crate::folder::write_atomic;
 use crate::progress::Progress;
+use crate::talk::say;
 use anyhow::Result;
 use avascope::train::{Run, TrainConfig, Trainable, world_corpus, world_decoder_at_random};
 
@@ -35,7 +36,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let files = wait(avascope::train::export_model(run.model()))?;
     if let Some((_, bytes)) = files.iter().find(|(name, _)| name == "model.safetensors") {
         write_atomic(&args.out, bytes)?;
-        eprintln!("wrote {} ({} bytes)", args.out.display(), bytes.len());
+        say!("wrote {} ({} bytes)", args.out.display(), bytes.len());
     }
     Ok(())
 }

@@ -10,12 +10,14 @@
 
 use super::open_device;
 use crate::args::RunArgs;
+use crate::talk::say;
 use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
 use avascope::data::Rows;
 use avascope::text::EncodeOptions;
 use avascope::train::{
-    EncodedRow, LoadedModel, Scorer, TrainConfig, describe_checkpoint, encode_rows,
+    EncodedRow, LoadedModel, Scorer, SkippedRow, TrainConfig, describe_checkpoint,
+    encode_usable_rows,
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -55,7 +57,7 @@ impl Default for RunFile {
             model: models::WORLD.into(),
             tokenizer: None,
             data: models::WORLD.into(),
-            world_rows: 2000,
+            world_rows: 3000,
             eval_data: None,
             limit: None,
             device: "auto".into(),
@@ -68,10 +70,33 @@ impl Default for RunFile {
 impl RunFile {
     /// Reads a TOML file; an unknown or ill-typed setting is an error with its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text)
-            .map_err(|error| exit::with_code(exit::USAGE, format!("{}: {error}", path.display())))
+        let text = fs::read_to_string(path).map_err(|error| {
+            exit::with_code(
+                exit::USAGE,
+                format!("cannot read {}: {error}", path.display()),
+            )
+        })?;
+        toml::from_str(&text).map_err(|error| {
+            exit::with_code(
+                exit::USAGE,
+                format!("{}: {}", path.display(), error.to_string().trim_end()),
+            )
+        })
+    }
+
+    /// The same with paths that hold from any folder.
+    pub fn with_absolute_paths(mut self) -> Self {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        for source in [&mut self.model, &mut self.data] {
+            // `world` is built in, and `-` is standard input.
+            if source != models::WORLD && source != "-" {
+                *source = absolute(Path::new(source)).display().to_string();
+            }
+        }
+        for path in [&mut self.tokenizer, &mut self.eval_data, &mut self.out] {
+            *path = path.as_deref().map(absolute);
+        }
+        self
     }
 
     /// The file as text.
@@ -100,9 +125,13 @@ impl OpenRun {
             return Err(exit::with_code(
                 exit::USAGE,
                 format!(
-                    "{} is no run's folder (it has no run.toml); `avascope train --out {}` makes one",
+                    "{} is no run's folder: it {}; `avascope train --out FOLDER` makes one",
                     folder.display(),
-                    folder.display()
+                    if folder.is_dir() {
+                        "has no run.toml"
+                    } else {
+                        "does not exist"
+                    }
                 ),
             ));
         }
@@ -143,8 +172,11 @@ impl OpenRun {
             truncation: summary.config.truncation,
             append_eos: true,
         };
-        let scorer = super::wait(Scorer::from_checkpoint(model, &bytes, device))
+        let mut scorer = super::wait(Scorer::from_checkpoint(model, &bytes, device))
             .with_context(|| checkpoint.display().to_string())?;
+        if let Some(rows) = args.batch_size {
+            scorer.set_batch_size(rows);
+        }
         Ok(Self {
             scorer,
             file,
@@ -159,17 +191,28 @@ impl OpenRun {
             Some(source) => read_source(source, self.file.world_rows, self.file.train.seed, false)?,
             None => {
                 let path = self.folder.join("held_out.jsonl");
-                crate::files::read_rows(&path).with_context(|| {
-                    "the run held no rows out; name a file with --data".to_string()
-                })?
+                if fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+                    return Err(exit::with_code(
+                        exit::USAGE,
+                        "the run held no rows out; name a file with --data",
+                    ));
+                }
+                crate::files::read_rows(&path)?
             }
         };
         let rows = take(rows, limit);
-        Ok(encode_rows(
-            &rows,
-            &self.scorer.model().tokenizer,
-            &self.encode,
-        )?)
+        let (usable, skipped) =
+            encode_usable_rows(&rows, &self.scorer.model().tokenizer, &self.encode)?;
+        if let Some(sentence) = SkippedRow::sentence(&skipped) {
+            if usable.is_empty() {
+                return Err(exit::with_code(
+                    exit::DATA,
+                    format!("no row is left: {sentence}"),
+                ));
+            }
+            say!("warning   {sentence}");
+        }
+        Ok(usable)
     }
 }
 
@@ -181,13 +224,28 @@ pub fn read_source(
     demonstrations: bool,
 ) -> Result<Rows> {
     if source == models::WORLD {
+        check_world_rows(world_rows)?;
         return Ok(avascope::train::world_rows(
             world_rows,
             seed,
             demonstrations,
         ));
     }
-    crate::files::read_rows(Path::new(source)).with_context(|| format!("cannot use {source}"))
+    crate::files::read_rows(Path::new(source))
+}
+
+/// Most rows that are drawn from the built-in world: some gigabytes of text.
+const MAX_WORLD_ROWS: usize = 1_000_000;
+
+/// Refuses a number of rows of the built-in world that no machine holds.
+pub fn check_world_rows(rows: usize) -> Result<()> {
+    if (1..=MAX_WORLD_ROWS).contains(&rows) {
+        return Ok(());
+    }
+    Err(exit::with_code(
+        exit::USAGE,
+        format!("{rows} rows of the built-in world were asked for; ask for 1 to {MAX_WORLD_ROWS}"),
+    ))
 }
 
 /// The first `limit` rows.

@@ -17,7 +17,10 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         .map(serde_json::to_string)
         .collect::<Result<Vec<_>, _>>()?;
     match &args.out {
-        Some(path) => write_atomic(path, (lines.join("\n") + "\n").as_bytes()),
+        Some(path) => {
+            let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+            write_atomic(path, text.as_bytes())
+        }
         None => lines.iter().try_for_each(|line| print_line(line)),
     }
 }

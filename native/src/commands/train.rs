@@ -5,29 +5,89 @@ use super::{open_device, print_line, wait};
 use crate::args::TrainArgs;
 use crate::folder::RunFolder;
 use crate::progress::Progress;
+use crate::talk::say;
 use crate::{exit, models};
 use anyhow::{Context as _, Result};
 use avascope::data::{Rows, split_by_hash};
+use avascope::objective::RowKind;
 use avascope::train::{Event, LoraConfig, Run, Trainable};
 use avascope::world::rows_to_jsonl;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The log of a run: every event, one JSON value a line.
+const LOG: &str = "metrics.jsonl";
 
 /// Trains, from the configuration file and flags to the last checkpoint.
 pub fn run(args: TrainArgs) -> Result<()> {
     let mut file = resolve(&args)?;
+    let objective = file.train.check()?;
+    let demonstrations = objective.rows() == RowKind::Demonstrations;
     let out = file
         .out
         .clone()
         .unwrap_or_else(|| PathBuf::from("runs").join(&file.train.method));
     file.out = Some(out.clone());
 
-    let folder = RunFolder::open(&out)?;
-    let earlier = folder.checkpoints();
-    if !args.resume && (!earlier.is_empty() || out.join("run.toml").exists()) {
+    // A folder that is there is locked before anything is loaded; a new one is made once everything is known to load, so
+    // that a slip of the pen leaves no empty folder behind.
+    let existing = if out.exists() {
+        Some(open_folder(&out, args.resume)?)
+    } else if args.resume {
+        return Err(nothing_to_resume(&out));
+    } else {
+        None
+    };
+
+    let device = open_device(&file.device)?;
+    let model = models::open(&file.model, file.tokenizer.as_deref(), &device)?;
+    let rows = take(
+        read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
+        file.limit,
+    );
+    let fitting = |rows| {
+        if demonstrations {
+            chosen_only(rows)
+        } else {
+            rows
+        }
+    };
+    let rows = fitting(rows);
+    let (train, held_out) = match &file.eval_data {
+        Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
+        None => split_by_hash(rows, file.train.held_out, "avascope"),
+    };
+    let held_out_jsonl = rows_to_jsonl(&held_out);
+    let mut run = Run::new(file.train.clone(), model, train, held_out, device)?;
+
+    let folder = match existing {
+        Some(folder) => folder,
+        None => open_folder(&out, false)?,
+    };
+    if args.resume
+        && let Some(last) = folder.checkpoints().last()
+    {
+        let bytes = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
+        wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
+        forget_after(&folder, run.steps_taken())?;
+    } else {
+        folder.write("held_out.jsonl", held_out_jsonl.as_bytes())?;
+    }
+    folder.write("run.toml", file.with_absolute_paths().to_toml()?.as_bytes())?;
+    drive(&mut run, &folder, &args)
+}
+
+/// Locks a run's folder. One that holds a run is not written over, and only one with a checkpoint is gone on with.
+fn open_folder(out: &Path, resume: bool) -> Result<RunFolder> {
+    let folder = RunFolder::open(out)?;
+    let begun = !folder.checkpoints().is_empty();
+    if resume && !begun {
+        return Err(nothing_to_resume(out));
+    }
+    if !resume && (begun || out.join("run.toml").exists()) {
         return Err(exit::with_code(
             exit::USAGE,
             format!(
@@ -36,55 +96,42 @@ pub fn run(args: TrainArgs) -> Result<()> {
             ),
         ));
     }
-    if args.resume && earlier.is_empty() {
-        return Err(exit::with_code(
-            exit::USAGE,
-            format!(
-                "{} has no complete checkpoint to resume from; start without --resume in a new folder",
-                out.display()
-            ),
-        ));
-    }
+    Ok(folder)
+}
 
-    let device = open_device(&file.device)?;
-    let model = models::open(&file.model, file.tokenizer.as_deref(), &device)?;
-    let demonstrations = wants_demonstrations(&file)?;
-    let rows = take(
-        read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
-        file.limit,
-    );
-    let rows = if demonstrations {
-        chosen_only(rows)
-    } else {
-        rows
-    };
-    let (train, held_out) = match &file.eval_data {
-        Some(path) => {
-            let held_out = crate::files::read_rows(path)?;
-            (
-                rows,
-                if demonstrations {
-                    chosen_only(held_out)
-                } else {
-                    held_out
-                },
-            )
-        }
-        None => split_by_hash(rows, file.train.held_out, "avascope"),
-    };
-    let held_out_jsonl = rows_to_jsonl(&held_out);
-    let mut run = Run::new(file.train.clone(), model, train, held_out, device)?;
+fn nothing_to_resume(out: &Path) -> anyhow::Error {
+    exit::with_code(
+        exit::USAGE,
+        format!(
+            "{} has no complete checkpoint to resume from; start without --resume in a new folder",
+            out.display()
+        ),
+    )
+}
 
-    if args.resume
-        && let Some(last) = earlier.last()
-    {
-        let bytes = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
-        wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
-    } else {
-        folder.write("run.toml", file.to_toml()?.as_bytes())?;
-        folder.write("held_out.jsonl", held_out_jsonl.as_bytes())?;
-    }
-    drive(&mut run, &folder, &args)
+/// Takes the steps after the checkpoint out of the log: they are taken again. A line that was being written when the
+/// program ended goes, too.
+fn forget_after(folder: &RunFolder, step: usize) -> Result<()> {
+    let Ok(log) = fs::read_to_string(folder.path().join(LOG)) else {
+        return Ok(());
+    };
+    let stays = |line: &&str| {
+        serde_json::from_str::<Event>(line).is_ok_and(|event| match event {
+            Event::Started { .. } | Event::Warning { .. } => true,
+            Event::Step { step: at, .. }
+            | Event::Evaluation { step: at, .. }
+            | Event::Tokens { step: at, .. }
+            | Event::Checkpoint { step: at, .. } => at <= step,
+            // The run goes on.
+            Event::Finished { .. } => false,
+        })
+    };
+    let kept: String = log
+        .lines()
+        .filter(stays)
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    folder.write(LOG, kept.as_bytes()).map(drop)
 }
 
 /// Takes steps until the run ends or a person presses Ctrl-C, and tells every listener.
@@ -98,10 +145,10 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         }
     });
     if let Err(error) = handler {
-        eprintln!("warning   Ctrl-C will not save a checkpoint: {error}");
+        say!("warning   Ctrl-C will not save a checkpoint: {error}");
     }
 
-    let log_path = folder.path().join("metrics.jsonl");
+    let log_path = folder.path().join(LOG);
     let mut log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -119,8 +166,13 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
     };
 
     tell(&run.started())?;
+    if run.finished().is_some() && !args.quiet {
+        let step = run.steps_taken();
+        say!("note      the run is complete after {step} steps; raise --steps to go on");
+    }
     let save_steps = run.config().save_steps;
-    let mut saved = None;
+    // What was resumed is saved already.
+    let mut saved = args.resume.then(|| run.steps_taken());
     while run.finished().is_none() {
         for event in wait(run.advance())? {
             tell(&event)?;
@@ -137,13 +189,13 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
             return Err(exit::with_code(
                 exit::INTERRUPTED,
                 format!(
-                    "interrupted after step {step}; the checkpoint is complete. Go on with: avascope train --config {} --resume",
-                    folder.path().join("run.toml").display()
+                    "interrupted after step {step}; the checkpoint is complete. Go on with: avascope train --out {} --resume",
+                    folder.path().display()
                 ),
             ));
         }
     }
-    if saved.is_none() {
+    if saved != Some(run.steps_taken()) {
         let step = run.steps_taken();
         let name = format!("checkpoints/step-{step:06}.safetensors");
         folder.write(&name, &wait(run.checkpoint())?)?;
@@ -154,7 +206,7 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
     }
     if !args.quiet {
         let folder = folder.path().display();
-        eprintln!(
+        say!(
             "wrote     {folder}\nnext      avascope eval {folder}    or    avascope inspect {folder} --out map.html"
         );
     }
@@ -163,9 +215,12 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
 
 /// File, then flags, then defaults.
 fn resolve(args: &TrainArgs) -> Result<RunFile> {
-    let mut file = match &args.config {
-        Some(path) => RunFile::read(path)?,
-        None => RunFile::default(),
+    // A run that goes on keeps its settings, unless a file of settings is named.
+    let own = args.out.as_ref().map(|out| out.join("run.toml"));
+    let mut file = match (&args.config, own) {
+        (Some(path), _) => RunFile::read(path)?,
+        (None, Some(own)) if args.resume && own.is_file() => RunFile::read(&own)?,
+        _ => RunFile::default(),
     };
     macro_rules! take_flag {
         ($($from:expr => $to:expr),* $(,)?) => { $(if let Some(value) = $from.clone() { $to = value; })* };
@@ -225,7 +280,7 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
             None => {
                 return Err(exit::with_code(
                     exit::USAGE,
-                    "`train.options` must be a table",
+                    "`train.options` must be a table of the method's switches",
                 ));
             }
         };
@@ -233,17 +288,11 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
     Ok(file)
 }
 
-fn wants_demonstrations(file: &RunFile) -> Result<bool> {
-    let objective = avascope::objective::build(&file.train.method, &file.train.options)
-        .map_err(avascope::train::TrainError::from)?;
-    Ok(objective.rows() == avascope::objective::RowKind::Demonstrations)
-}
-
 /// A method of demonstrations given pairs learns from the chosen answers.
 fn chosen_only(rows: Rows) -> Rows {
     match rows {
         Rows::Preferences(rows) => {
-            eprintln!(
+            say!(
                 "note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken"
             );
             Rows::Demonstrations(

@@ -3,10 +3,9 @@
 
 mod parquet;
 
+use crate::talk::say;
 use anyhow::{Context as _, Result, bail, ensure};
-use avascope::data::{
-    DataError, Rows, read_json, read_json_report, read_values, read_values_report,
-};
+use avascope::data::{DataError, Problem, Rows, read_json_report, read_values_report};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{Read, Seek as _};
@@ -36,12 +35,39 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 /// `-` is standard input.
 ///
 /// # Errors
-/// When the file cannot be read, or holds a row that is broken; the message names the place.
+/// When the file cannot be read, or holds a row that is broken; the message names the place of the first.
 pub fn read_rows(path: &Path) -> Result<Rows> {
-    Ok(match content(path)? {
-        Content::Bytes(bytes) => read_json(&bytes, &shown(path))?,
-        Content::Table(values) => read_values(values, &shown(path))?,
-    })
+    let (rows, problems) = read_rows_report(path)?;
+    for note in problems
+        .iter()
+        .filter(|p| matches!(p.problem, Problem::SkippedLabels { .. }))
+    {
+        say!("note      {note}");
+    }
+    let mut errors = problems.into_iter().filter(is_error);
+    match (errors.next(), rows) {
+        (None, Some(rows)) => Ok(rows),
+        (None, None) => bail!("{} holds no rows", shown(path)),
+        (Some(first), _) => {
+            let more = errors.count();
+            let error = anyhow::Error::from(first);
+            Err(if more == 0 {
+                error
+            } else {
+                error.context(format!(
+                    "{} broken rows (`avascope data check {}` lists them); the first",
+                    more + 1,
+                    shown(path)
+                ))
+            })
+        }
+    }
+}
+
+/// Whether a problem makes a file unusable. What a report leaves out is counted in an entry of its own, which may stand
+/// for notes only: errors are always listed first.
+pub fn is_error(problem: &DataError) -> bool {
+    !problem.is_note() && !matches!(problem.problem, Problem::MoreErrors { .. })
 }
 
 /// [`read_rows`] that goes on after broken rows and hands back every error and note.

@@ -1,0 +1,125 @@
+//! Settings and rows are checked before anything is loaded or computed.
+
+use super::{TrainConfig, TrainError, Trainable};
+use crate::data::Rows;
+use crate::objective::{Objective, RowKind};
+
+/// Whether there are rows, of the kind that the method learns from.
+pub(super) fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(), TrainError> {
+    let (count, fits) = match rows {
+        Rows::Preferences(rows) => (rows.len(), wanted == RowKind::Pairs),
+        Rows::Demonstrations(rows) => (rows.len(), wanted == RowKind::Demonstrations),
+    };
+    if !fits {
+        return Err(TrainError::Rows(match wanted {
+            RowKind::Pairs => format!(
+                "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
+            ),
+            RowKind::Demonstrations => format!(
+                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are pairs; use `ava_p`, or take the chosen answers"
+            ),
+        }));
+    }
+    if count == 0 {
+        return Err(TrainError::Rows(
+            "no row is left to train on; lower `held_out` or bring more rows".into(),
+        ));
+    }
+    Ok(())
+}
+
+impl TrainConfig {
+    /// Builds the method and checks every setting that needs neither model nor rows.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, with the range.
+    pub fn check(&self) -> Result<Box<dyn Objective>, TrainError> {
+        check_settings(self)?;
+        Ok(crate::objective::build(&self.method, &self.options)?)
+    }
+}
+
+fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
+    let setting = |setting, value: String, way_out| {
+        Err(TrainError::Setting {
+            setting,
+            value,
+            way_out,
+        })
+    };
+    if config.steps == 0 {
+        return setting("steps", "0".into(), "take at least one");
+    }
+    if config.batch_size == 0 || config.batch_size > 4096 {
+        return setting(
+            "batch_size",
+            config.batch_size.to_string(),
+            "use 1 to 4096 rows",
+        );
+    }
+    if config.gradient_accumulation_steps == 0 || config.gradient_accumulation_steps > 4096 {
+        return setting(
+            "gradient_accumulation_steps",
+            config.gradient_accumulation_steps.to_string(),
+            "use 1 to 4096",
+        );
+    }
+    for (name, value) in [
+        ("learning_rate", Some(config.learning_rate)),
+        ("head_learning_rate", config.head_learning_rate),
+    ] {
+        if let Some(rate) = value
+            && (!rate.is_finite() || rate < 0.0)
+        {
+            return setting(
+                name,
+                rate.to_string(),
+                "use a number of at least 0, such as 1e-4",
+            );
+        }
+    }
+    for (name, value) in [
+        ("weight_decay", config.weight_decay),
+        ("max_grad_norm", config.max_grad_norm),
+    ] {
+        if !value.is_finite() || value < 0.0 {
+            return setting(name, value.to_string(), "use a number of at least 0");
+        }
+    }
+    for (name, value) in [
+        ("warmup_ratio", config.warmup_ratio),
+        ("held_out", config.held_out),
+    ] {
+        if !(0.0..=1.0).contains(&value) {
+            return setting(name, value.to_string(), "use a share from 0 to 1");
+        }
+    }
+    if config.max_length < 2 {
+        return setting(
+            "max_length",
+            config.max_length.to_string(),
+            "use at least 2 tokens",
+        );
+    }
+    let Trainable::Lora(lora) = &config.trainable else {
+        return Ok(());
+    };
+    if lora.r == 0 || lora.r > 1024 {
+        return setting("lora r", lora.r.to_string(), "use a rank from 1 to 1024");
+    }
+    if !lora.alpha.is_finite() {
+        return setting(
+            "lora alpha",
+            lora.alpha.to_string(),
+            "use a finite number, such as twice the rank",
+        );
+    }
+    if lora.targets.is_empty() {
+        return setting(
+            "lora targets",
+            "empty".into(),
+            "name at least one layer, such as q_proj",
+        );
+    }
+    Ok(())
+}

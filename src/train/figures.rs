@@ -1,0 +1,187 @@
+//! The figures of an evaluation. Training logs some of them after each evaluation, and `avascope eval` reports them with
+//! intervals and floors: what a pair, a known reward or a labelled token is, is said here once for both.
+
+use super::{Metrics, Scored};
+use crate::eval::{self, LabelledTokens};
+use crate::objective::ScoreKind;
+use crate::reward::{AnswerScore, Side, TokenRewardRecord};
+
+/// z of the 95 % interval of a Gaussian.
+const Z95: f64 = 1.959_963_984_540_054;
+
+/// The pairs among records: (chosen, rejected), which follow each other.
+pub fn pairs(records: &[TokenRewardRecord]) -> Vec<(&TokenRewardRecord, &TokenRewardRecord)> {
+    records
+        .chunks(2)
+        .filter_map(|pair| match pair {
+            [a, b] if a.side == Side::Chosen && b.side == Side::Rejected => Some((a, b)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The score of an answer that `kind` names.
+pub fn score_of(score: &AnswerScore, kind: ScoreKind) -> f32 {
+    match kind {
+        ScoreKind::Last => score.last,
+        ScoreKind::Sum => score.sum,
+        ScoreKind::Mean => score.mean,
+    }
+}
+
+/// Tokens whose true reward is known, in the records' order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KnownRewards {
+    /// Their posterior means.
+    pub means: Vec<f64>,
+    /// Their posterior standard deviations.
+    pub stds: Vec<f64>,
+    /// Their true rewards.
+    pub truths: Vec<f64>,
+}
+
+/// Collects the tokens whose true reward is known.
+pub fn known_rewards(records: &[TokenRewardRecord]) -> KnownRewards {
+    let mut known = KnownRewards::default();
+    for token in records.iter().flat_map(|record| &record.tokens) {
+        if let Some(truth) = token.true_mean {
+            known.means.push(f64::from(token.mean));
+            known.stds.push(f64::from(token.std));
+            known.truths.push(f64::from(truth));
+        }
+    }
+    known
+}
+
+/// Tokens of one side's answers against their labelled spans, an entry an answer that has labels. Bad tokens should
+/// score low and good ones high: the positives are the labelled tokens, and in rejected answers the score is minus the
+/// mean. Tokens that cover no text (EOS) are in no span and left out.
+pub fn labelled_tokens(records: &[TokenRewardRecord], side: Side) -> Vec<LabelledTokens> {
+    let sign = if side == Side::Rejected { -1.0 } else { 1.0 };
+    records
+        .iter()
+        .filter(|record| record.side == side)
+        .filter_map(|record| {
+            let (scores, labels) = record
+                .tokens
+                .iter()
+                .filter(|token| token.start < token.end)
+                .map(|token| Some((sign * f64::from(token.mean), token.labelled?)))
+                .collect::<Option<Vec<_>>>()?
+                .into_iter()
+                .unzip();
+            Some(LabelledTokens { scores, labels })
+        })
+        .collect()
+}
+
+/// How the temporal-difference residuals, divided by the posterior's standard deviation, are spread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Residuals {
+    /// Their mean; 0 where sigma describes them.
+    pub mean: f64,
+    /// Their variance; 1 where sigma describes them.
+    pub variance: f64,
+    /// The share inside the 95 % interval.
+    pub coverage95: f64,
+}
+
+impl Residuals {
+    /// `None` where there are none.
+    pub fn of(z: &[f64]) -> Option<Self> {
+        if z.is_empty() {
+            return None;
+        }
+        let n = z.len() as f64;
+        let mean = z.iter().sum::<f64>() / n;
+        Some(Self {
+            mean,
+            variance: z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / n,
+            coverage95: z.iter().filter(|z| z.abs() <= Z95).count() as f64 / n,
+        })
+    }
+}
+
+/// The figures of scored rows, each under `eval_`. A figure that is undefined (one class, constant input) is absent.
+pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
+    let mut metrics = Metrics::new();
+    if let Some(loss) = scored.terms.get("loss") {
+        metrics.insert("eval_loss".into(), *loss);
+    }
+    let pairs = pairs(&scored.records);
+    if !pairs.is_empty() {
+        let share = |holds: &dyn Fn(f32, f32) -> bool, kind: ScoreKind| {
+            let count = pairs
+                .iter()
+                .filter(|(a, b)| holds(score_of(&a.score, kind), score_of(&b.score, kind)))
+                .count();
+            count as f64 / pairs.len() as f64
+        };
+        // A tie counts as wrong, as in RewardBench.
+        let accuracy = |kind| share(&|chosen, rejected| chosen > rejected, kind);
+        let margin: f64 = pairs
+            .iter()
+            .map(|(a, b)| f64::from(score_of(&a.score, ranking) - score_of(&b.score, ranking)))
+            .sum();
+        for (name, value) in [
+            ("eval_accuracy", accuracy(ranking)),
+            ("eval_accuracy_last", accuracy(ScoreKind::Last)),
+            ("eval_accuracy_sum", accuracy(ScoreKind::Sum)),
+            ("eval_accuracy_mean", accuracy(ScoreKind::Mean)),
+            ("eval_margin", margin / pairs.len() as f64),
+            ("eval_ties", share(&|a, b| a == b, ranking)),
+        ] {
+            metrics.insert(name.into(), value);
+        }
+    }
+
+    let known = known_rewards(&scored.records);
+    for (name, metric) in [
+        (
+            "eval_truth/pearson",
+            eval::pearson(&known.means, &known.truths),
+        ),
+        (
+            "eval_truth/spearman",
+            eval::spearman(&known.means, &known.truths),
+        ),
+    ] {
+        if let Some(value) = metric.ok().and_then(|metric| metric.value) {
+            metrics.insert(name.into(), value);
+        }
+    }
+    let inside: Vec<bool> = scored
+        .records
+        .iter()
+        .flat_map(|record| &record.tokens)
+        .filter_map(|t| {
+            t.true_mean
+                .map(|truth| (truth - t.mean).abs() <= 1.96 * t.std)
+        })
+        .collect();
+    if !inside.is_empty() {
+        let covered = inside.iter().filter(|inside| **inside).count();
+        metrics.insert(
+            "eval_truth/coverage95".into(),
+            covered as f64 / inside.len() as f64,
+        );
+    }
+    if let Some(residuals) = Residuals::of(&scored.z) {
+        metrics.insert("eval_calibration/z_mean".into(), residuals.mean);
+        metrics.insert("eval_calibration/z_var".into(), residuals.variance);
+        metrics.insert("eval_calibration/coverage95".into(), residuals.coverage95);
+    }
+    for (name, side) in [
+        ("eval_token_auc/rejected", Side::Rejected),
+        ("eval_token_auc/chosen", Side::Chosen),
+    ] {
+        let answers = labelled_tokens(&scored.records, side);
+        let scores: Vec<f64> = answers.iter().flat_map(|a| a.scores.clone()).collect();
+        let labels: Vec<bool> = answers.iter().flat_map(|a| a.labels.clone()).collect();
+        let auc = eval::roc_auc(&scores, &labels);
+        if let Some(value) = auc.ok().and_then(|auc| auc.value) {
+            metrics.insert(name.into(), value);
+        }
+    }
+    metrics
+}
