@@ -124,6 +124,9 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
                     opened.open.info.adapter
                 )),
             ),
+            Err(_) if cfg!(target_family = "wasm") => {
+                cpu(asked, Some("the browser granted no WebGPU adapter".into()))
+            }
             Err(error) => cpu(asked, Some(error.to_string())),
         }),
         DeviceChoice::Gpu | DeviceChoice::Webgpu => {

@@ -329,12 +329,18 @@ pub struct BenchArgs {
     /// Pairs in a step.
     #[arg(long, default_value_t = 8)]
     pub pairs: usize,
-    /// Tokens in each answer.
+    /// Tokens in each sequence, prompt and answer.
     #[arg(long, default_value_t = 64)]
     pub tokens: usize,
+    /// Tokens of the prompt, whose logits are not computed; a quarter where absent.
+    #[arg(long)]
+    pub prompt: Option<usize>,
     /// Counted steps.
     #[arg(long, default_value_t = 5)]
     pub steps: usize,
+    /// Pairs scored forward only.
+    #[arg(long, default_value_t = 64)]
+    pub score_pairs: usize,
     /// What trains: full, lora or heads.
     #[arg(long, default_value = "full", value_parser = ["full", "lora", "heads"])]
     pub trainable: String,

@@ -4,8 +4,9 @@ use super::attention::{KeyValues, Pass, Places};
 use super::random::Random;
 use super::shapes::expected_shapes;
 use super::{Architecture, Lora, ModelConfig, ModelError, Weights, gpt2, is_transposed, llama};
+use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 /// A language model without further heads. Cloning shares the tensors.
 #[derive(Clone, Debug)]
@@ -208,11 +209,70 @@ impl Decoder {
         if self.weights.get("lm_head.weight").is_some() {
             return self.linear("lm_head", hidden);
         }
-        let embedding = match self.config.architecture {
+        hidden.matmul(self.weights.matrix(self.embedding()).transpose())
+    }
+
+    /// Name of the embedding.
+    fn embedding(&self) -> &'static str {
+        match self.config.architecture {
             Architecture::Gpt2 => "transformer.wte.weight",
             _ => "model.embed_tokens.weight",
+        }
+    }
+
+    /// Log-probabilities `[N]`, log softmax(alpha z)\[a\], of one token `a` at each of N positions, whose hidden states
+    /// are `[N, H]`. The same numbers and gradients as from [`Decoder::logits`], with far fewer passes over `[N, V]`.
+    ///
+    /// The gradient towards the logits is g·alpha·(onehot(a) - p) with one number g per position. What is wide in it is
+    /// known in the forward pass, so it is multiplied with the matrix there: U = alpha·(onehot(a) - p)·W, `[N, H]`.
+    /// Then hidden states get g·U, the matrix gets alpha·(onehot(a) - p)ᵀ·(g·hidden), and the backward pass is left with
+    /// one product and nothing elementwise over the vocabulary.
+    ///
+    /// None where the LM head has a bias or an adapter, which this does not cover.
+    pub fn log_probabilities(
+        &self,
+        hidden: Tensor<2>,
+        tokens: Tensor<1, Int>,
+        alpha: f64,
+    ) -> Option<Tensor<1>> {
+        // [V, H]
+        let matrix = match self.weights.get("lm_head.weight") {
+            Some(_) => {
+                let adapted = self
+                    .lora
+                    .as_ref()
+                    .is_some_and(|l| l.weights.names().any(|name| name.starts_with("lm_head.")));
+                if adapted || self.weights.get("lm_head.bias").is_some() {
+                    return None;
+                }
+                self.weights.matrix("lm_head.weight").transpose()
+            }
+            None => self.weights.matrix(self.embedding()),
         };
-        hidden.matmul(self.weights.matrix(embedding).transpose())
+        let n = hidden.dims()[0];
+        let tokens = tokens.inner().reshape([n, 1]);
+        let held = hidden.clone().inner();
+        let mut logits = held.clone().matmul(matrix.clone().inner().transpose());
+        if alpha != 1.0 {
+            logits = logits.mul_scalar(alpha);
+        }
+        let chosen = logits.clone().gather(1, tokens.clone());
+        let top = logits.clone().max_dim(1);
+        let p = softmax(logits, 1);
+        // The largest probability is at least 1/V, so its logarithm is safe: log Z = z_max - log p_max.
+        let value = chosen - (top - p.clone().max_dim(1).log());
+        if !hidden.is_tracked() && !matrix.is_tracked() {
+            return Some(value.reshape([n]));
+        }
+        let ones = Tensor::full([n, 1], -1.0, &p.device());
+        let miss = p.scatter(1, tokens, ones, IndexingUpdateOp::Add);
+        let pulled = miss.matmul(matrix);
+        let through_hidden = hidden * pulled.clone().inner();
+        let both = (through_hidden + pulled * held)
+            .sum_dim(1)
+            .mul_scalar(-alpha);
+        let nothing = both.clone() - both.inner();
+        Some((nothing + value).reshape([n]))
     }
 
     /// Scores `[N, labels]` of a sequence classifier for hidden states `[N, H]`; none without that head.
@@ -233,6 +293,77 @@ impl Decoder {
         match low_rank {
             Some(z) => y + z,
             None => y,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Weight;
+    use crate::model::tests::{host, small};
+    use burn::tensor::activation::log_softmax;
+
+    /// Log-probabilities by way of all logits.
+    fn plain(model: &Decoder, x: Tensor<2>, tokens: Tensor<1, Int>, alpha: f64) -> Tensor<1> {
+        let n = x.dims()[0];
+        log_softmax(model.logits(x) * alpha, 1)
+            .gather(1, tokens.reshape([n, 1]))
+            .reshape([n])
+    }
+
+    #[test]
+    fn log_probabilities_and_their_gradients_are_those_of_the_logits() {
+        let device = Device::flex().autodiff();
+        for (architecture, matrix) in [
+            (Architecture::Gpt2, "transformer.wte.weight"),
+            (Architecture::Llama, "lm_head.weight"),
+        ] {
+            let mut model = Decoder::init(small(architecture), 3, &Device::flex()).unwrap();
+            // Larger than at the start, so that probabilities differ.
+            model.weights = model.weights.map_each(|name, w| match w {
+                Weight::Matrix(t) if name == matrix => Weight::Matrix(t * 40.0),
+                w => w,
+            });
+            let model = model.trainable(&device, |_| true);
+            let hidden = Tensor::<2>::from_floats(
+                [[0.3f32; 16], [-1.0; 16], [0.9; 16]].map(|mut row| {
+                    row[3] = 2.5;
+                    row
+                }),
+                &device,
+            )
+            .require_grad();
+            let tokens = Tensor::<1, Int>::from_ints([4, 28, 4], &device);
+            let weights = Tensor::<1>::from_floats([1.0, -2.0, 0.5], &device);
+            let run = |values: Tensor<1>| {
+                let grads = (values.clone() * weights.clone()).sum().backward();
+                let of_matrix = match model.weights.get(matrix) {
+                    Some(Weight::Matrix(t)) => t.grad(&grads).unwrap(),
+                    _ => panic!("{matrix} is a matrix"),
+                };
+                let of_hidden = hidden.grad(&grads).unwrap();
+                [host(&values), host(&of_hidden), host(&of_matrix)]
+            };
+            for alpha in [1.0, 0.4] {
+                let (x, ids) = (hidden.clone(), tokens.clone());
+                let ours = run(model.log_probabilities(x, ids, alpha).unwrap());
+                let theirs = run(plain(&model, hidden.clone(), tokens.clone(), alpha));
+                for (ours, theirs) in ours.iter().zip(&theirs) {
+                    for (a, b) in ours.iter().zip(theirs) {
+                        assert!((a - b).abs() < 2e-5 * b.abs().max(1.0), "{a} {b}");
+                    }
+                }
+            }
+            // Without autodiff nothing but the value is computed.
+            let bare = model.clone().inner();
+            let value = bare
+                .log_probabilities(hidden.clone().inner(), tokens.clone().inner(), 1.0)
+                .unwrap();
+            let expected = plain(&model, hidden.clone(), tokens.clone(), 1.0);
+            for (a, b) in host(&value).iter().zip(&host(&expected)) {
+                assert!((a - b).abs() < 2e-5 * b.abs().max(1.0), "{a} {b}");
+            }
         }
     }
 }

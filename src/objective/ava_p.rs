@@ -1,260 +1,272 @@
-//! AVA-p: Bayesian inverse reinforcement learning from preference pairs, with a contrastive expected return (CER).
+//! AVA-p: token rewards from preference pairs (chosen +, rejected -).
 //!
 //! ```text
-//! F_p  = sum ll(+) - neg - kappa sum KL + lambda sum log q        KL, log q over both answers or the chosen one
-//! loss = -F_p / n - cer_weight * sum_pairs cer(d) / n_pairs        d = score(+) - score(-)
-//! neg  = sum ll(-)  |  max(sum ll(-), -floor) per row  |  -w sum_s log(1 - B_s)  |  0
-//! cer  = sigma(d)  |  log sigma(d)  |  log Phi(d / sqrt(v+ + v-))  |  log sigma(d / sqrt(1 + pi (v+ + v-)/8))
+//! F_p  = sum ll(+) - neg - kappa sum KL + lambda sum log q(delta)
+//! loss = -F_p / n - cer_weight sum_b cer(d_b) / n_pairs           d_b = score(+) - score(-)
+//!
+//! neg: paper         sum ll(-)                        unbounded: goes to minus infinity with the rejected likelihood
+//!      floor         max(sum ll(-), -neg_floor)       per row
+//!      unlikelihood  -w sum_s log(1 - B_s)            w = 1 (normalised) or beta (paper_eq13)
+//! cer: sigmoid       sigma(d)                         logsigmoid   log sigma(d)
+//!      probit        log Phi(d / sqrt(v))             mackay       log sigma(d / sqrt(1 + pi v / 8))
 //! ```
 //!
-//! Source: AVA, arXiv 2411.09341, Eq. 15-18. The paper's rejected term is unbounded and its contrast has no gradient for
-//! badly wrong pairs; the bounded forms, kappa, and the division are ours.
+//! v is the variance of the last step, or the sum over the steps of both sides, tokens taken as independent.
+//!
+//! Source: *Approximated Variational Bayesian Inverse Reinforcement Learning for Large Language Model Alignment*, arXiv
+//! 2411.09341, Eq. 15-18 and Alg. 1 (`paper`, `sigmoid`, `last`); the other forms are ours.
 
-use super::ava_config::{AvaConfig, Cer, CerScore, KlTdOn, Negative, Normalise, PairConfig};
-use super::ava_d::divisor;
-use super::ava_terms::{
-    kl, log_q, masks, pair_terms, posterior_terms, row_sums, scores, td_target,
-};
-use super::numerics::{log_normal_cdf, log_sigmoid, log1m_exp};
+use super::ava_terms::{AvaOptions, AvaTerms, Normalise, constant};
+use super::math::{log_one_minus_exp, log_standard_normal_cdf, row_sum, sides};
+use super::options::{self, check};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind,
-    merged_defaults,
+    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
+    reward_terms,
 };
 use crate::reward::{LikelihoodForm, Steps, StepsConfig};
-use burn::tensor::Tensor;
-use burn::tensor::activation::sigmoid;
-use serde_json::{Value, json};
+use burn::tensor::{Tensor, activation};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-pub(super) const METHOD: Method = Method {
+/// The entry in [`METHODS`](super::METHODS).
+pub const METHOD: Method = Method {
     name: "ava_p",
-    title: "AVA-p: token rewards from preference pairs",
-    citation: "Approximated Variational Bayesian Inverse Reinforcement Learning for Large Language Model Alignment, arXiv 2411.09341",
-    build,
-    defaults,
+    title: "AVA-p: preferences",
+    citation: "AVA, arXiv 2411.09341, Eq. 15-18, Alg. 1",
+    build: |options| Ok(Box::new(AvaP::new(options)?)),
+    defaults: options::defaults::<AvaPOptions>,
 };
 
-fn defaults() -> Value {
-    merged_defaults(&[
-        json!(StepsConfig::default()),
-        json!(AvaConfig::default()),
-        json!(PairConfig::default()),
-    ])
+/// What the rejected answer's likelihood contributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Neg {
+    /// Eq. 17 as printed.
+    Paper,
+    /// The same, with no gradient below a floor.
+    Floor,
+    /// log(1 - B) per token, as Eq. 16 has it for the sequence.
+    Unlikelihood,
+    /// Nothing.
+    None,
 }
 
-fn build(options: &Value) -> Result<Box<dyn Objective>, ObjectiveError> {
-    let mut options = Options::new(METHOD.name, options)?;
-    let steps = options.take::<StepsConfig>()?;
-    let ava = options.take::<AvaConfig>()?;
-    let pair = options.take::<PairConfig>()?;
-    options.finish()?;
-    ava.check(METHOD.name)?;
-    for (name, value) in [
-        ("neg_floor", pair.neg_floor),
-        ("cer_weight", pair.cer_weight),
-    ] {
-        if !value.is_finite() || value < 0.0 {
-            return Err(ObjectiveError::BadOption {
-                method: METHOD.name,
-                reason: format!("{name} is {value}, and must be at least 0"),
-            });
+/// Which rows have KL and TD terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KlTdOn {
+    /// Chosen and rejected.
+    Both,
+    /// Chosen only.
+    Chosen,
+}
+
+/// The form of the contrastive expected return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cer {
+    /// sigma(d): Eq. 18 as printed; no gradient for badly wrong pairs.
+    Sigmoid,
+    /// log sigma(d).
+    #[serde(rename = "logsigmoid")]
+    LogSigmoid,
+    /// log Phi(d / sqrt(v)).
+    Probit,
+    /// log sigma(d / sqrt(1 + pi v / 8)).
+    Mackay,
+}
+
+/// Options. Each default has its reason beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AvaPOptions {
+    /// The terms shared with AVA-d.
+    #[serde(flatten)]
+    pub ava: AvaOptions,
+    /// both: the comparison needs calibrated rewards on the rejected side too.
+    pub kl_td_on: KlTdOn,
+    /// unlikelihood: bounded for each token.
+    pub neg: Neg,
+    /// Smallest -log-likelihood per rejected row at which `floor` stops.
+    pub neg_floor: f64,
+    /// logsigmoid: wrong pairs keep their gradient.
+    pub cer: Cer,
+    /// sum: every token gets a preference signal of its own.
+    pub cer_score: ScoreKind,
+    /// Weight of the comparison; 1 as in Alg. 1.
+    pub cer_weight: f64,
+}
+
+impl Default for AvaPOptions {
+    fn default() -> Self {
+        Self {
+            ava: AvaOptions::default(),
+            kl_td_on: KlTdOn::Both,
+            neg: Neg::Unlikelihood,
+            neg_floor: 50.0,
+            cer: Cer::LogSigmoid,
+            cer_score: ScoreKind::Sum,
+            cer_weight: 1.0,
         }
     }
-    Ok(Box::new(AvaP { steps, ava, pair }))
 }
 
-struct AvaP {
-    steps: StepsConfig,
-    ava: AvaConfig,
-    pair: PairConfig,
-}
-
-/// The contrast of each pair from the difference of scores and the sum of their variances, `[P]` each.
-pub(super) fn contrast(form: Cer, d: Tensor<1>, variance: Tensor<1>) -> Tensor<1> {
-    match form {
-        Cer::Sigmoid => sigmoid(d),
-        Cer::LogSigmoid => log_sigmoid(d),
-        Cer::Probit => log_normal_cdf(d / variance.sqrt()),
-        Cer::Mackay => log_sigmoid(
-            d / variance
-                .mul_scalar(std::f64::consts::PI / 8.0)
-                .add_scalar(1.0)
-                .sqrt(),
-        ),
-    }
+/// AVA-p with its options.
+pub struct AvaP {
+    options: AvaPOptions,
 }
 
 impl AvaP {
-    /// neg of each rejected row, `[P]`.
-    fn negative(&self, steps: &Steps, m_ll: &Tensor<2>, p: usize) -> Tensor<1> {
-        let rejected = |x: Tensor<1>| x.slice([p..2 * p]);
-        match self.pair.neg {
-            Negative::None => rejected(row_sums(steps.log_likelihood.clone(), m_ll)).zeros_like(),
-            Negative::Paper => rejected(row_sums(steps.log_likelihood.clone(), m_ll)),
-            Negative::Floor => rejected(row_sums(steps.log_likelihood.clone(), m_ll))
-                .clamp_min(-self.pair.neg_floor),
-            Negative::Unlikelihood => {
-                // Under the normalised likelihood beta is inside B; otherwise it is the term's weight.
-                let weight = match self.steps.ll {
-                    LikelihoodForm::Normalised => 1.0,
-                    LikelihoodForm::PaperEq13 => self.steps.beta,
-                };
-                rejected(row_sums(log1m_exp(steps.log_policy.clone()), m_ll)).mul_scalar(-weight)
-            }
+    /// From options laid over the defaults.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`], naming the option that is unknown or out of range.
+    pub fn new(options: &Value) -> Result<Self, ObjectiveError> {
+        let options: AvaPOptions = options::parse("ava_p", options)?;
+        options.ava.check("ava_p")?;
+        let (floor, weight) = (options.neg_floor, options.cer_weight);
+        check(floor.is_finite(), "ava_p", "neg_floor", floor, "finite")?;
+        let ok = weight.is_finite() && weight >= 0.0;
+        check(ok, "ava_p", "cer_weight", weight, "0 or more")?;
+        Ok(Self { options })
+    }
+
+    /// neg per pair `[P]`, from the rejected rows.
+    fn negative(&self, ll: &Tensor<1>, unlikelihood: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
+        match self.options.neg {
+            Neg::Paper => ll.clone(),
+            Neg::Floor => ll.clone().clamp_min(-self.options.neg_floor),
+            Neg::None => ll.zeros_like(),
+            Neg::Unlikelihood => unlikelihood().neg(),
+        }
+    }
+}
+
+/// The comparison term per pair `[P]`, to be ascended, from score differences d and their variances v.
+pub(super) fn contrast(form: Cer, d: Tensor<1>, variance: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
+    match form {
+        Cer::Sigmoid => activation::sigmoid(d),
+        Cer::LogSigmoid => activation::log_sigmoid(d),
+        Cer::Probit => log_standard_normal_cdf(d / variance().sqrt()),
+        Cer::Mackay => {
+            let widened = variance().mul_scalar(std::f64::consts::PI / 8.0);
+            activation::log_sigmoid(d / widened.add_scalar(1.0).sqrt())
         }
     }
 }
 
 impl Objective for AvaP {
+    fn name(&self) -> &'static str {
+        "ava_p"
+    }
+
     fn rows(&self) -> RowKind {
         RowKind::Pairs
     }
 
     fn steps_config(&self) -> &StepsConfig {
-        &self.steps
+        &self.options.ava.steps
+    }
+
+    fn informs_std(&self) -> bool {
+        true
+    }
+
+    fn diagnostics(&self, steps: &Steps) -> Vec<super::Term> {
+        self.options.ava.diagnostics(steps)
+    }
+
+    fn td_target(&self, steps: &Steps) -> Option<Tensor<2>> {
+        Some(AvaTerms::of(steps, &self.options.ava).delta)
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.ava.warnings();
-        if self.pair.neg == Negative::Paper && self.ava.normalise == Normalise::Sum {
+        let mut warnings = self.options.ava.warnings();
+        if self.options.neg == Neg::Paper {
             warnings.push(
-                "`neg = paper` is unbounded: the loss falls without end as the rejected answers' likelihood goes to 0. Watch both perplexities, or use `unlikelihood` or `floor`"
-                    .into(),
+                "neg paper is unbounded: the loss falls without end as the rejected likelihood does, and the language \
+                 model with it; use unlikelihood or floor, or at least beta 0.1"
+                    .to_owned(),
+            );
+        }
+        if self.options.cer_score == ScoreKind::Last {
+            warnings.push(
+                "cer_score last gives the inner tokens no preference signal of their own; sum does"
+                    .to_owned(),
             );
         }
         warnings
     }
 
     fn ranking_score(&self) -> ScoreKind {
-        match self.pair.cer_score {
-            CerScore::Last => ScoreKind::Last,
-            CerScore::Sum => ScoreKind::Sum,
-            CerScore::Mean => ScoreKind::Mean,
-        }
-    }
-
-    fn has_posterior(&self) -> bool {
-        true
-    }
-
-    fn td_target(&self, steps: &Steps) -> Option<Tensor<2>> {
-        Some(td_target(steps, self.ava.gamma))
+        self.options.cer_score
     }
 
     fn evaluate(&self, steps: &Steps, progress: Progress) -> Evaluation {
-        let [b, _] = steps.q.dims();
-        let p = steps.pairs.unwrap_or(b / 2);
-        let lambda = self.ava.lambda_at(progress);
-        let n = divisor(self.ava.normalise, steps.counts);
-        let (m_td, m_ll) = masks(steps, &self.ava);
-
-        let ll = row_sums(steps.log_likelihood.clone(), &m_ll);
-        let ll_chosen = ll.clone().slice([0..p]).sum();
-        let negative = self.negative(steps, &m_ll, p).sum();
-        let over = |x: Tensor<2>| {
-            let rows = row_sums(x, &m_td);
-            match self.pair.kl_td_on {
-                KlTdOn::Both => rows.sum(),
-                KlTdOn::Chosen => rows.slice([0..p]).sum(),
-            }
+        let (options, ava, counts) = (&self.options, &self.options.ava, steps.counts);
+        let pairs = steps.pair_count();
+        let terms = AvaTerms::of(steps, ava);
+        let lambda = ava.lambda_at(progress);
+        let (ll_chosen, ll_rejected) = sides(row_sum(terms.ll), pairs);
+        let negative = self.negative(&ll_rejected, || {
+            let weight = match ava.steps.ll {
+                LikelihoodForm::Normalised => 1.0,
+                LikelihoodForm::PaperEq13 => ava.steps.beta,
+            };
+            let log_b = steps.log_policy.clone().narrow(0, pairs, pairs);
+            let m_ll = terms.m_ll.clone().narrow(0, pairs, pairs);
+            row_sum(log_one_minus_exp(log_b) * m_ll).mul_scalar(weight)
+        });
+        let counted = |x: Tensor<2>| match options.kl_td_on {
+            KlTdOn::Both => x.sum(),
+            KlTdOn::Chosen => x.narrow(0, 0, pairs).sum(),
         };
-        let kl = over(kl(steps));
-        let log_q = over(log_q(steps, td_target(steps, self.ava.gamma)));
-        let f = ll_chosen.clone() - negative - kl.clone().mul_scalar(self.ava.kappa)
+        let (kl, log_q) = (counted(terms.kl), counted(terms.log_q));
+        let objective = (ll_chosen.clone() - negative).sum() - kl.clone().mul_scalar(ava.kappa)
             + log_q.clone().mul_scalar(lambda);
 
-        let (score, variance) = scores(steps, self.pair.cer_score);
-        let d = score.clone().slice([0..p]) - score.clone().slice([p..2 * p]);
-        let v = variance.clone().slice([0..p]) + variance.slice([p..2 * p]);
-        let cer = contrast(self.pair.cer, d, v).sum();
-        let n_pairs = match self.ava.normalise {
+        let scores = Scores::of(steps);
+        let (chosen, rejected) = sides(scores.get(options.cer_score), pairs);
+        let cer = contrast(options.cer, chosen - rejected, || {
+            let variance = match options.cer_score {
+                ScoreKind::Last => scores.last_variance.clone(),
+                ScoreKind::Sum | ScoreKind::Mean => scores.sum_variance.clone(),
+            };
+            let (chosen, rejected) = sides(variance, pairs);
+            chosen + rejected
+        })
+        .sum();
+        let n_pairs = match ava.normalise {
             Normalise::Sum => 1.0,
-            _ => steps.counts.pairs.max(1.0),
+            Normalise::Batch | Normalise::Token => counts.pairs.max(1.0),
         };
-        let loss =
-            -f.clone().div_scalar(n) - cer.clone().mul_scalar(self.pair.cer_weight / n_pairs);
+        let loss = objective
+            .div_scalar(ava.divisor(counts, counts.pairs))
+            .neg()
+            - cer.clone().mul_scalar(options.cer_weight / n_pairs);
 
-        let device = loss.device();
-        let mut terms = vec![
-            ("ava/elbo", f.div_scalar(n)),
-            ("ava/ll_chosen", ll_chosen.div_scalar(n)),
-            ("ava/ll_rejected", ll.slice([p..2 * p]).sum().div_scalar(n)),
-            ("ava/kl", kl.div_scalar(n)),
-            ("ava/td_logq", log_q.div_scalar(n)),
-            ("ava/cer", cer.div_scalar(n_pairs)),
-            ("ava/lambda", Tensor::full([1], lambda, &device)),
+        let per_step = |x: Tensor<1>| x.detach().div_scalar(counts.steps.max(1.0));
+        let per_pair = |x: Tensor<1>| x.detach().div_scalar(counts.pairs.max(1.0));
+        let nll = (steps.log_policy.clone() * terms.m_ll).sum().neg();
+        let scores = scores.detach();
+        let mut named = vec![
+            ("loss", loss.clone().detach()),
+            ("ava/ll_chosen", per_pair(ll_chosen.sum())),
+            ("ava/ll_rejected", per_pair(ll_rejected.sum())),
+            ("ava/nll_per_token", per_step(nll)),
+            ("ava/kl", per_step(kl)),
+            ("ava/td_logq", per_step(log_q)),
+            ("ava/cer", per_pair(cer)),
+            ("ava/lambda", constant(steps, lambda)),
         ];
-        terms.extend(pair_terms(&score, p));
-        terms.extend(posterior_terms(steps));
-        Evaluation { loss, terms }
+        named.extend(reward_terms(scores.get(options.cer_score), pairs, counts));
+        Evaluation {
+            loss,
+            terms: named,
+            scores,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::golden::{self, Golden};
-    use super::*;
-    use burn::tensor::Device;
-
-    #[test]
-    fn every_golden_case_agrees_in_value_and_gradient() {
-        golden::on_each_device(|device, tolerance| {
-            let Some(golden) = Golden::open("ava_p") else {
-                return;
-            };
-            for case in golden.case_names() {
-                let objective = build(&golden.options(&case, &[])).unwrap();
-                let (steps, leaves) =
-                    golden.steps(&case, &["_pos", "_neg"], objective.steps_config(), device);
-                let evaluation = objective.evaluate(&steps, golden::AFTER_WARM_UP);
-                golden.check(&case, "loss", evaluation.loss.clone(), tolerance);
-                golden.check_gradients(&case, &leaves, evaluation.loss.backward(), tolerance);
-            }
-        });
-    }
-
-    #[test]
-    fn swapping_a_pair_keeps_kl_and_td_and_turns_the_contrast() {
-        let Some(golden) = Golden::open("ava_p") else {
-            return;
-        };
-        let device = Device::flex().autodiff();
-        let case = "terminal_zero_logsigmoid";
-        let objective = build(&golden.options(case, &[])).unwrap();
-        let term = |sides: &[&str], name: &str| {
-            let (steps, _) = golden.steps(case, sides, objective.steps_config(), &device);
-            let evaluation = objective.evaluate(&steps, golden::AFTER_WARM_UP);
-            let all = evaluation.terms;
-            golden::scalar(all.into_iter().find(|(n, _)| *n == name).unwrap().1)
-        };
-        let (as_is, swapped) = (["_pos", "_neg"], ["_neg", "_pos"]);
-        for name in ["ava/kl", "ava/td_logq"] {
-            let (a, b) = (term(&as_is, name), term(&swapped, name));
-            assert!((a - b).abs() < 1e-4 * a.abs(), "{name}: {a} {b}");
-        }
-        let (a, b) = (
-            term(&as_is, "rewards/margins"),
-            term(&swapped, "rewards/margins"),
-        );
-        assert!((a + b).abs() < 1e-5, "{a} {b}");
-    }
-
-    #[test]
-    fn a_lambda_at_or_above_kappa_is_warned_of() {
-        assert!(build(&Value::Null).unwrap().warnings().is_empty());
-        let warnings = build(&json!({"lambda": 1.0})).unwrap().warnings();
-        assert!(warnings[0].contains("not below kappa"), "{warnings:?}");
-    }
-
-    #[test]
-    fn the_loss_falls_along_its_negative_gradient() {
-        // A directional derivative by central differences in f32: step 1e-2, tolerance 1e-2.
-        let Some(golden) = Golden::open("ava_p") else {
-            return;
-        };
-        let device = Device::flex().autodiff();
-        for case in ["recommended", "probit_on_sum", "unlikelihood"] {
-            let objective = build(&golden.options(case, &[])).unwrap();
-            golden.check_direction(case, &["_pos", "_neg"], objective.as_ref(), &device);
-        }
-    }
-}
+mod tests;

@@ -1,112 +1,210 @@
-//! The terms that AVA-d and AVA-p are made of. All tensors are `[B, S]` unless said otherwise.
-//!
-//! With mean mu and rho = log sigma of a step's reward posterior:
+//! The terms that AVA-d and AVA-p share.
 //!
 //! ```text
 //! delta[s] = q[s] - gamma C[s] q[s+1]
-//! KL[s]    = (exp(2 rho) + mu^2 - 1)/2 - rho                          to the prior N(0, 1)
-//! log q[s] = -((delta[s] - mu) exp(-rho))^2/2 - rho - log(2 pi)/2
+//! KL[s]    = KL[ N(mu, sigma^2) || N(0,1) ]
+//! logq[s]  = log N(delta[s]; mu, sigma^2)
 //! ```
 //!
-//! Source: AVA, arXiv 2411.09341, Eq. 4-5 and 13-17; AVRIL, arXiv 2102.06483.
+//! Source: AVA, arXiv 2411.09341, Eq. 5-14. ll counts on m_ll, KL and logq on m_td: all steps with `terminal = zero` (the
+//! value after the last token is 0), only steps with a successor with `terminal = drop` (as printed).
 
-use super::ava_config::{AvaConfig, CerScore, Terminal};
-use crate::reward::Steps;
+use super::math::next_step;
+use super::options::{ObjectiveError, check};
+use super::{Progress, Term, options, posterior_terms, residual_terms};
+use crate::reward::{
+    LikelihoodForm, Normaliser, QMode, Rwt, Steps, StepsConfig, kl_to_standard_normal, log_density,
+};
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
-/// delta: what the reward posterior explains.
-pub(super) fn td_target(steps: &Steps, gamma: f64) -> Tensor<2> {
-    let [b, s] = steps.q.dims();
-    let device = steps.q.device();
-    let next = Tensor::cat(
-        vec![
-            steps.q.clone().slice([0..b, 1..s]),
-            Tensor::zeros([b, 1], &device),
-        ],
-        1,
-    );
-    steps.q.clone() - (next * steps.bootstrap.clone()).mul_scalar(gamma)
+/// What happens at the last step of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Terminal {
+    /// The value after it is 0.
+    Zero,
+    /// It has no KL and no TD term.
+    Drop,
 }
 
-/// KL of each step's posterior to the prior.
-pub(super) fn kl(steps: &Steps) -> Tensor<2> {
-    let variance = steps.log_std.clone().mul_scalar(2.0).exp();
-    (variance + steps.mean.clone().square())
-        .sub_scalar(1.0)
-        .mul_scalar(0.5)
-        - steps.log_std.clone()
+/// What the sums are divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// 1.
+    Sum,
+    /// Demonstrations or pairs of the whole batch.
+    Batch,
+    /// Steps of the whole batch.
+    Token,
 }
 
-/// log q of each step's TD target.
-pub(super) fn log_q(steps: &Steps, delta: Tensor<2>) -> Tensor<2> {
-    // Scaled before squaring: the square of a large residual would leave f32's range.
-    let z = (delta - steps.mean.clone()) * (-steps.log_std.clone()).exp();
-    z.square().mul_scalar(-0.5) - steps.log_std.clone() - (2.0 * std::f64::consts::PI).ln() * 0.5
+/// The switches of the shared terms. Each default has its reason beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AvaOptions {
+    /// How steps are made.
+    #[serde(flatten)]
+    pub steps: StepsConfig,
+    /// Discount. 0.95: at 1 the TD targets of an answer sum to the first token's log-probability.
+    pub gamma: f64,
+    /// Weight of the TD term. 0.25: below kappa, with a margin.
+    pub lambda: f64,
+    /// The first part of training over which lambda rises from 0: an untrained model's residuals are large.
+    pub lambda_warmup: f64,
+    /// Weight of the KL to the prior N(0,1).
+    pub kappa: f64,
+    /// zero: the last token is trained; right when it is an end-of-text token.
+    pub terminal: Terminal,
+    /// Whether the last step keeps its likelihood under `drop`.
+    pub ll_last: bool,
+    /// token: the learning rate does not depend on length and batch size.
+    pub normalise: Normalise,
 }
 
-/// The masks of the KL and TD terms, and of the likelihood.
-pub(super) fn masks(steps: &Steps, cfg: &AvaConfig) -> (Tensor<2>, Tensor<2>) {
-    match cfg.terminal {
-        Terminal::Zero => (steps.mask.clone(), steps.mask.clone()),
-        Terminal::Drop if cfg.ll_last => (steps.bootstrap.clone(), steps.mask.clone()),
-        Terminal::Drop => (steps.bootstrap.clone(), steps.bootstrap.clone()),
-    }
-}
-
-/// Sum over the steps of each row, `[B]`.
-pub(super) fn row_sums(values: Tensor<2>, mask: &Tensor<2>) -> Tensor<1> {
-    let [b, _] = values.dims();
-    (values * mask.clone()).sum_dim(1).reshape([b])
-}
-
-/// Score and its variance of each row, `[B]` each. A sum's variance takes tokens as independent.
-pub(super) fn scores(steps: &Steps, kind: CerScore) -> (Tensor<1>, Tensor<1>) {
-    let variance = steps.log_std.clone().mul_scalar(2.0).exp();
-    match kind {
-        CerScore::Last => (
-            row_sums(steps.mean.clone(), &steps.last),
-            row_sums(variance, &steps.last),
-        ),
-        CerScore::Sum => (
-            row_sums(steps.mean.clone(), &steps.mask),
-            row_sums(variance, &steps.mask),
-        ),
-        CerScore::Mean => {
-            let [b, _] = steps.mask.dims();
-            let n = steps.mask.clone().sum_dim(1).reshape([b]).clamp_min(1.0);
-            (
-                row_sums(steps.mean.clone(), &steps.mask) / n.clone(),
-                row_sums(variance, &steps.mask) / n.square(),
-            )
+impl Default for AvaOptions {
+    fn default() -> Self {
+        Self {
+            steps: StepsConfig::default(),
+            gamma: 0.95,
+            lambda: 0.25,
+            lambda_warmup: 0.1,
+            kappa: 1.0,
+            terminal: Terminal::Zero,
+            ll_last: true,
+            normalise: Normalise::Token,
         }
     }
 }
 
-/// What is logged of every posterior: moments over the steps that count.
-pub(super) fn posterior_terms(steps: &Steps) -> Vec<(&'static str, Tensor<1>)> {
-    let n = steps.mask.clone().sum().clamp_min(1.0);
-    let average = |x: Tensor<2>| (x * steps.mask.clone()).sum() / n.clone();
-    let mean = average(steps.mean.clone());
-    let square = average(steps.mean.clone().square());
-    vec![
-        ("ava/mu_mean", mean.clone()),
-        ("ava/mu_std", (square - mean.square()).clamp_min(0.0).sqrt()),
-        ("ava/sigma_mean", average(steps.log_std.clone().exp())),
-    ]
+impl AvaOptions {
+    /// Ranges; the error names the first option outside its own.
+    pub(super) fn check(&self, method: &'static str) -> Result<(), ObjectiveError> {
+        options::check_steps(&self.steps, method)?;
+        let at_least_zero = |x: f64| x.is_finite() && x >= 0.0;
+        let unit = |x: f64| (0.0..=1.0).contains(&x);
+        check(unit(self.gamma), method, "gamma", self.gamma, "0 to 1")?;
+        check(
+            unit(self.lambda_warmup),
+            method,
+            "lambda_warmup",
+            self.lambda_warmup,
+            "0 to 1",
+        )?;
+        check(
+            at_least_zero(self.lambda),
+            method,
+            "lambda",
+            self.lambda,
+            "0 or more",
+        )?;
+        check(
+            at_least_zero(self.kappa),
+            method,
+            "kappa",
+            self.kappa,
+            "0 or more",
+        )
+    }
+
+    /// Settings that are allowed and unwise.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.lambda >= self.kappa && self.lambda > 0.0 {
+            warnings.push(format!(
+                "lambda {} is not below kappa {}: the log sigma of the TD term then cancels or outweighs the prior's, so \
+                 sigma collapses to its clamp and rewards saturate or follow the residual; keep lambda below kappa",
+                self.lambda, self.kappa
+            ));
+        }
+        if self.steps.q_mode == QMode::Logits && self.steps.ll == LikelihoodForm::PaperEq13 {
+            warnings.push(
+                "q_mode logits with ll paper_eq13 has no normaliser: the likelihood is unbounded; use ll normalised"
+                    .to_owned(),
+            );
+        }
+        if self.steps.rwt != Rwt::Off {
+            warnings.push(
+                "rwt is on: a token's reward then depends on the text after it and changes while an answer is written"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    /// Posterior and residual terms of one micro-batch.
+    pub(super) fn diagnostics(&self, steps: &Steps) -> Vec<Term> {
+        let terms = AvaTerms::of(steps, self);
+        let mut named = posterior_terms(steps, &self.steps);
+        named.extend(residual_terms(steps, terms.delta, terms.m_td));
+        named
+    }
+
+    /// lambda under its warm-up.
+    pub(super) fn lambda_at(&self, progress: Progress) -> f64 {
+        self.lambda * progress.warm_up(self.lambda_warmup)
+    }
+
+    /// n of the spec, `groups` being the demonstrations or the pairs of the whole batch.
+    pub(super) fn divisor(&self, counts: Normaliser, groups: f64) -> f64 {
+        match self.normalise {
+            Normalise::Sum => 1.0,
+            Normalise::Batch => groups.max(1.0),
+            Normalise::Token => counts.steps.max(1.0),
+        }
+    }
 }
 
-/// TRL's words for the scores of pairs: chosen rows are `0..p`, rejected ones `p..2p`.
-pub(super) fn pair_terms(scores: &Tensor<1>, p: usize) -> Vec<(&'static str, Tensor<1>)> {
-    let chosen = scores.clone().slice([0..p]);
-    let rejected = scores.clone().slice([p..2 * p]);
-    let margin = chosen.clone() - rejected.clone();
-    vec![
-        ("rewards/chosen", chosen.mean()),
-        ("rewards/rejected", rejected.mean()),
-        ("rewards/margins", margin.clone().mean()),
-        (
-            "rewards/accuracies",
-            margin.greater_scalar(0.0).float().mean(),
-        ),
-    ]
+/// Per-step terms `[B, S]`, 0 where they do not count.
+pub struct AvaTerms {
+    /// The likelihood term.
+    pub ll: Tensor<2>,
+    /// KL to the prior.
+    pub kl: Tensor<2>,
+    /// Log density of the residual under the posterior.
+    pub log_q: Tensor<2>,
+    /// The residual q[s] - gamma C[s] q[s+1].
+    pub delta: Tensor<2>,
+    /// Where ll counts, 0/1.
+    pub m_ll: Tensor<2>,
+    /// Where the other terms count, 0/1.
+    pub m_td: Tensor<2>,
+}
+
+impl AvaTerms {
+    /// The terms of all rows.
+    pub fn of(steps: &Steps, options: &AvaOptions) -> Self {
+        let m_td = match options.terminal {
+            Terminal::Zero => steps.mask.clone(),
+            Terminal::Drop => steps.bootstrap.clone(),
+        };
+        let m_ll = if options.terminal == Terminal::Zero || options.ll_last {
+            steps.mask.clone()
+        } else {
+            steps.bootstrap.clone()
+        };
+        let q = steps.q.clone();
+        let next = next_step(q.clone()) * steps.bootstrap.clone();
+        let delta = q - next.mul_scalar(options.gamma);
+        let (mean, rho) = (steps.mean.clone(), steps.log_std.clone());
+        Self {
+            ll: steps.log_likelihood.clone() * m_ll.clone(),
+            kl: kl_to_standard_normal(mean.clone(), rho.clone()) * m_td.clone(),
+            log_q: log_density(delta.clone(), mean, rho) * m_td.clone(),
+            delta: delta * m_td.clone(),
+            m_ll,
+            m_td,
+        }
+    }
+}
+
+/// A constant as a term: this micro-batch's share of it by rows, so that the shares add up to the constant.
+pub(super) fn constant(steps: &Steps, value: f64) -> Tensor<1> {
+    let rows = steps.mask.dims()[0] as f64 / steps.counts.rows.max(1.0);
+    Tensor::full(
+        [1],
+        value * rows,
+        (&steps.mask.device(), steps.mask.dtype()),
+    )
 }

@@ -1,254 +1,344 @@
-//! The Bradley-Terry reward model, on the last token's score or on the sum of all token rewards.
+//! Bradley-Terry: the chosen answer's score should win.
 //!
 //! ```text
-//! loss = mean over pairs of -(1-e) log sigma(d - m) - e log sigma(-(d - m)) + c (r+ + r-)^2        d = r+ - r-
-//!        - likelihood_weight * (mean log-likelihood of the chosen answers' tokens)
+//! d    = r+ - r- - margin
+//! loss = mean_b [ -(1-e) log sigma(d) - e log sigma(-d) ] + center mean_b (r+ + r-)^2
+//!        - likelihood_weight (1/n) [ sum log pi(+) + sum log(1 - pi(-)) ]          n: steps of the batch
 //! ```
 //!
-//! Source: Bradley and Terry (1952); *Training language models to follow instructions with human feedback*,
-//! arXiv 2203.02155, Eq. 1. Margin m, smoothing e and centring c are the usual options of reward trainers. The sum is the
-//! baseline that every claim about token rewards must beat: it localises preferences by itself.
+//! r is the last token's reward (the usual reward model), or the sum or mean of the token rewards. The likelihood part
+//! keeps a shared language model near its text, in the form that AVA-p recommends.
+//!
+//! Source: Bradley and Terry 1952; *Training language models to follow instructions*, arXiv 2203.02155, Eq. 1; centring
+//! and row margins as in github huggingface/trl@f2cd577 docs/source/reward_trainer.md. Sum, mean and likelihood are ours.
 
-use super::ava_config::CerScore;
-use super::ava_terms::{pair_terms, row_sums, scores};
-use super::numerics::log_sigmoid;
+use super::math::{log_one_minus_exp, row_sum, sides};
+use super::options::{self, check, check_steps};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Options, Progress, RowKind, ScoreKind,
-    merged_defaults,
+    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
+    reward_terms,
 };
 use crate::reward::{Steps, StepsConfig};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-pub(super) const SUM: Method = Method {
+/// The entry in [`METHODS`](super::METHODS).
+pub const METHOD: Method = Method {
+    name: "bradley_terry",
+    title: "Bradley-Terry",
+    citation: "Bradley and Terry 1952; arXiv 2203.02155, Eq. 1",
+    build: |options| Ok(Box::new(BradleyTerry::new(options)?)),
+    defaults: options::defaults::<BradleyTerryOptions>,
+};
+
+/// The same on the sum of token rewards: it localises preferences by itself, and is the baseline that every claim about
+/// token rewards must beat.
+pub const SUM: Method = Method {
     name: "bradley_terry_sum",
     title: "Bradley-Terry on the sum of token rewards",
-    citation: "Training language models to follow instructions with human feedback, arXiv 2203.02155, Eq. 1, on a sum of token scores",
-    build: |options| build("bradley_terry_sum", CerScore::Sum, options),
-    defaults,
+    citation: "Bradley and Terry 1952; arXiv 2203.02155, Eq. 1, on a sum of token scores",
+    build: |options| {
+        let mut options = options.clone();
+        if options.is_null() {
+            options = Value::Object(serde_json::Map::new());
+        }
+        if let Some(map) = options.as_object_mut() {
+            map.entry("score").or_insert_with(|| "sum".into());
+        }
+        Ok(Box::new(BradleyTerry::new(&options)?))
+    },
+    defaults: || {
+        let mut defaults = options::defaults::<BradleyTerryOptions>();
+        defaults["score"] = "sum".into();
+        defaults
+    },
 };
 
-pub(super) const LAST: Method = Method {
-    name: "bradley_terry",
-    title: "Bradley-Terry on the last token's score",
-    citation: "Training language models to follow instructions with human feedback, arXiv 2203.02155, Eq. 1",
-    build: |options| build("bradley_terry", CerScore::Last, options),
-    defaults,
-};
-
-/// Switches.
+/// Options. Each default has its reason beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct BradleyTerryConfig {
-    /// Share of the label that goes to the other answer.
-    label_smoothing: f64,
-    /// Weight of the square of r+ + r-, which ties the free constant down.
-    center_rewards_coefficient: f64,
-    /// Whether the rows' own margins count.
-    use_margin: bool,
-    /// Weight of the chosen answers' log-likelihood: keeps the language model near text.
-    likelihood_weight: f64,
+#[serde(default)]
+pub struct BradleyTerryOptions {
+    /// How steps are made.
+    #[serde(flatten)]
+    pub steps: StepsConfig,
+    /// last: the usual sequence reward model. `sum` trains every token and localises better.
+    pub score: ScoreKind,
+    /// Whether rows with a margin ask for at least that difference ([`Extras::margin`](crate::reward::Extras)).
+    pub use_margin: bool,
+    /// e: the share of pairs taken as labelled the wrong way round.
+    pub label_smoothing: f64,
+    /// Weight that keeps scores near 0; 0.01 is the usual choice where it is on.
+    pub center: f64,
+    /// Weight of the likelihood part; 0.1 where the language model is shared and trained along.
+    pub likelihood_weight: f64,
 }
 
-impl Default for BradleyTerryConfig {
+impl Default for BradleyTerryOptions {
     fn default() -> Self {
         Self {
+            steps: StepsConfig::default(),
+            score: ScoreKind::Last,
+            use_margin: false,
             label_smoothing: 0.0,
-            center_rewards_coefficient: 0.0,
-            use_margin: true,
+            center: 0.0,
             likelihood_weight: 0.0,
         }
     }
 }
 
-fn defaults() -> Value {
-    merged_defaults(&[
-        json!(StepsConfig::default()),
-        json!(BradleyTerryConfig::default()),
-    ])
+/// Bradley-Terry with its options.
+pub struct BradleyTerry {
+    options: BradleyTerryOptions,
 }
 
-fn build(
-    method: &'static str,
-    score: CerScore,
-    options: &Value,
-) -> Result<Box<dyn Objective>, ObjectiveError> {
-    let mut options = Options::new(method, options)?;
-    let steps = options.take::<StepsConfig>()?;
-    let config = options.take::<BradleyTerryConfig>()?;
-    options.finish()?;
-    if !(0.0..=0.5).contains(&config.label_smoothing) {
-        return Err(ObjectiveError::BadOption {
+impl BradleyTerry {
+    /// From options laid over the defaults.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`], naming the option that is unknown or out of range.
+    pub fn new(options: &Value) -> Result<Self, ObjectiveError> {
+        let method = "bradley_terry";
+        let options: BradleyTerryOptions = options::parse(method, options)?;
+        check_steps(&options.steps, method)?;
+        let half = |x: f64| (0.0..=0.5).contains(&x);
+        let at_least_zero = |x: f64| x.is_finite() && x >= 0.0;
+        let (e, c, w) = (
+            options.label_smoothing,
+            options.center,
+            options.likelihood_weight,
+        );
+        check(half(e), method, "label_smoothing", e, "0 to 0.5")?;
+        check(at_least_zero(c), method, "center", c, "0 or more")?;
+        check(
+            at_least_zero(w),
             method,
-            reason: format!(
-                "label_smoothing is {}, and must lie from 0 to 0.5",
-                config.label_smoothing
-            ),
-        });
+            "likelihood_weight",
+            w,
+            "0 or more",
+        )?;
+        Ok(Self { options })
     }
-    Ok(Box::new(BradleyTerry {
-        method,
-        score,
-        steps,
-        config,
-    }))
 }
 
-struct BradleyTerry {
-    method: &'static str,
-    score: CerScore,
-    steps: StepsConfig,
-    config: BradleyTerryConfig,
+/// -(1-e) log sigma(x) - e log sigma(-x), per element; `smoothing` e.
+pub fn logistic_loss<const D: usize>(x: Tensor<D>, smoothing: f64) -> Tensor<D> {
+    let right = activation::log_sigmoid(x.clone()).mul_scalar(smoothing - 1.0);
+    if smoothing == 0.0 {
+        return right;
+    }
+    right - activation::log_sigmoid(x.neg()).mul_scalar(smoothing)
 }
 
-/// Loss of each pair `[P]` from the scores `[P]` of both sides and their margins.
-pub fn bradley_terry_loss(
-    chosen: Tensor<1>,
-    rejected: Tensor<1>,
-    margin: Option<Tensor<1>>,
-    label_smoothing: f64,
-    center: f64,
-) -> Tensor<1> {
-    let mut d = chosen.clone() - rejected.clone();
-    if let Some(margin) = margin {
-        d = d - margin;
-    }
-    let mut loss = -log_sigmoid(d.clone()).mul_scalar(1.0 - label_smoothing);
-    if label_smoothing > 0.0 {
-        loss = loss - log_sigmoid(-d).mul_scalar(label_smoothing);
-    }
-    if center > 0.0 {
-        loss = loss + (chosen + rejected).square().mul_scalar(center);
-    }
-    loss
+/// -(1/n) [ sum log pi(+) + sum log(1 - pi(-)) ] with n the steps of the batch: keeps the language model near its text.
+pub(super) fn likelihood_loss(steps: &Steps) -> Tensor<1> {
+    let pairs = steps.pair_count();
+    let log_policy = steps.log_policy.clone();
+    let chosen = row_sum(log_policy.clone()).narrow(0, 0, pairs);
+    let mask = steps.mask.clone().narrow(0, pairs, pairs);
+    let rejected = log_one_minus_exp(log_policy.narrow(0, pairs, pairs)) * mask;
+    (chosen.sum() + rejected.sum())
+        .neg()
+        .div_scalar(steps.counts.steps.max(1.0))
 }
 
 impl Objective for BradleyTerry {
+    fn name(&self) -> &'static str {
+        "bradley_terry"
+    }
+
     fn rows(&self) -> RowKind {
         RowKind::Pairs
     }
 
     fn steps_config(&self) -> &StepsConfig {
-        &self.steps
+        &self.options.steps
     }
 
-    fn warnings(&self) -> Vec<String> {
-        match self.score {
-            CerScore::Last => vec![format!(
-                "`{}` trains the last token's score: inner tokens' values are read, not trained",
-                self.method
-            )],
-            _ => Vec::new(),
-        }
-    }
-
-    fn ranking_score(&self) -> ScoreKind {
-        match self.score {
-            CerScore::Last => ScoreKind::Last,
-            CerScore::Sum => ScoreKind::Sum,
-            CerScore::Mean => ScoreKind::Mean,
-        }
-    }
-
-    fn has_posterior(&self) -> bool {
+    fn informs_std(&self) -> bool {
         false
     }
 
-    fn evaluate(&self, steps: &Steps, _progress: Progress) -> Evaluation {
-        let [b, _] = steps.q.dims();
-        let p = steps.pairs.unwrap_or(b / 2);
-        let (score, _) = scores(steps, self.score);
-        let margin = steps.margin.clone().filter(|_| self.config.use_margin);
-        let loss = bradley_terry_loss(
-            score.clone().slice([0..p]),
-            score.clone().slice([p..2 * p]),
-            margin,
-            self.config.label_smoothing,
-            self.config.center_rewards_coefficient,
-        );
-        let mut loss = loss.sum().div_scalar(steps.counts.pairs.max(1.0));
-        let ll = row_sums(steps.log_likelihood.clone(), &steps.mask)
-            .slice([0..p])
-            .sum();
-        let ll = ll.div_scalar(steps.counts.steps.max(1.0));
-        if self.config.likelihood_weight > 0.0 {
-            loss = loss - ll.clone().mul_scalar(self.config.likelihood_weight);
+    fn ranking_score(&self) -> ScoreKind {
+        self.options.score
+    }
+
+    fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {
+        let (options, pairs) = (&self.options, steps.pair_count());
+        let batch = steps.counts.pairs.max(1.0);
+        let scores = Scores::of(steps);
+        let (chosen, rejected) = sides(scores.get(options.score), pairs);
+        let mut d = chosen.clone() - rejected.clone();
+        if let (true, Some(margin)) = (options.use_margin, &steps.extras.margin) {
+            d = d - margin.clone();
         }
-        let mut terms = vec![("ava/ll_chosen", ll)];
-        terms.extend(pair_terms(&score, p));
-        Evaluation { loss, terms }
+        let mut loss = logistic_loss(d, options.label_smoothing)
+            .sum()
+            .div_scalar(batch);
+        let mut terms = vec![("preference_loss", loss.clone().detach())];
+        if options.center > 0.0 {
+            let off = (chosen + rejected).square().sum();
+            loss = loss + off.mul_scalar(options.center / batch);
+        }
+        if options.likelihood_weight > 0.0 {
+            let nll = likelihood_loss(steps);
+            terms.push(("likelihood_loss", nll.clone().detach()));
+            loss = loss + nll.mul_scalar(options.likelihood_weight);
+        }
+        let scores = scores.detach();
+        terms.push(("loss", loss.clone().detach()));
+        terms.extend(reward_terms(scores.get(options.score), pairs, steps.counts));
+        Evaluation {
+            loss,
+            terms,
+            scores,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{self, Golden};
+    use super::super::golden::{
+        self, Outputs, close, flat, leaf, random_pairs, scalar, tensor, values,
+    };
     use super::*;
     use burn::tensor::Device;
+    use serde_json::json;
 
-    #[test]
-    fn every_golden_case_agrees_in_value_and_gradient() {
-        golden::on_each_device(|device, tolerance| {
-            let Some(golden) = Golden::open("bradley_terry") else {
-                return;
+    fn golden_values_hold_on(device: &Device) {
+        let Some(g) = golden::load("bradley_terry") else {
+            return;
+        };
+        let tol = g.tolerance(device);
+        let device = device.clone().autodiff();
+        let attended = golden::stack(&[g.data("attn_pos"), g.data("attn_neg")], 0.0);
+        let [rows, tokens] = golden::shape::<2>(&attended);
+        let (pairs, zeros) = (rows / 2, json!(vec![vec![0; tokens]; rows]));
+        let layout = golden::layout(&zeros, &attended, &attended, Some(pairs));
+        for (name, case) in g.cases() {
+            let bt = BradleyTerry::new(case).expect("golden options");
+            let (pos, neg) = (
+                leaf(g.data("scores_pos"), &device),
+                leaf(g.data("scores_neg"), &device),
+            );
+            // The two sides have different lengths: padded with garbage to the longer one.
+            let widen = |x: &Tensor<2>| {
+                let [rows, width] = x.dims();
+                let filler = Tensor::full([rows, tokens - width], 99.0, &device);
+                match tokens - width {
+                    0 => x.clone(),
+                    _ => Tensor::cat(vec![x.clone(), filler], 1),
+                }
             };
-            for case in golden.case_names() {
-                let settings = golden.case(&case);
-                let side = |name: &str| {
-                    let scores = golden
-                        .matrix(&format!("scores_{name}"), device)
-                        .require_grad();
-                    let last = golden.last_valid(&format!("attn_{name}"), device);
-                    let [p, _] = scores.dims();
-                    ((scores.clone() * last).sum_dim(1).reshape([p]), scores)
-                };
-                let (chosen, leaf_chosen) = side("pos");
-                let (rejected, leaf_rejected) = side("neg");
-                let margin =
-                    (settings["use_margin"] == true).then(|| golden.vector("margin", device));
-                let loss = bradley_terry_loss(
-                    chosen,
-                    rejected,
-                    margin,
-                    settings["label_smoothing"].as_f64().unwrap(),
-                    settings["center"].as_f64().unwrap(),
-                )
-                .mean();
-                golden.check(&case, "loss", loss.clone(), tolerance);
-                let leaves = vec![
-                    ("scores_pos".into(), leaf_chosen),
-                    ("scores_neg".into(), leaf_rejected),
-                ];
-                golden.check_matrix_gradients(&case, leaves, loss.backward(), tolerance);
+            let out = Outputs {
+                logits: Tensor::zeros([rows, tokens, 2], &device),
+                mean: Tensor::cat(vec![widen(&pos), widen(&neg)], 0),
+                log_std: Tensor::zeros([rows, tokens], &device),
+                attention: None,
+            };
+            let mut steps = golden::steps(&layout, &out, bt.steps_config());
+            steps.extras.margin = Some(tensor(g.data("margin"), &device));
+            let result = bt.evaluate(&steps, Progress::END);
+            let want = g.expected(name);
+            let check = |what: &str, got: Vec<f64>, exact: &Value| {
+                close(
+                    &format!("{name} {what}"),
+                    &got,
+                    &flat(exact),
+                    tol.abs,
+                    tol.rel,
+                );
+            };
+            check("loss", values(result.loss.clone()), &want["loss"]);
+            let (r_pos, r_neg) = sides(result.scores.last.clone(), pairs);
+            check("r_pos", values(r_pos), &want["r_pos"]);
+            check("r_neg", values(r_neg), &want["r_neg"]);
+            let term = |n: &str| {
+                let found = result.terms.iter().find(|(name, _)| *name == n);
+                found.map(|(_, x)| values(x.clone())).unwrap_or_default()
+            };
+            check("accuracy", term("rewards/accuracies"), &want["accuracy"]);
+            check("margin", term("rewards/margins"), &want["mean_margin"]);
+            let gradients = result.loss.backward();
+            for (what, leaf) in [("scores_pos", &pos), ("scores_neg", &neg)] {
+                let got = golden::gradient(leaf, &gradients);
+                close(
+                    what,
+                    &got,
+                    &flat(&want["grad"][what]),
+                    tol.grad_abs,
+                    tol.grad_rel,
+                );
             }
-        });
+        }
     }
 
     #[test]
-    fn a_constant_on_all_scores_changes_nothing_and_the_gradients_cancel() {
-        let device = Device::flex().autodiff();
-        let chosen = Tensor::<1>::from_floats([0.5, -1.0, 2.0], &device).require_grad();
-        let rejected = Tensor::<1>::from_floats([-0.3, 0.2, 2.5], &device).require_grad();
-        let loss = bradley_terry_loss(chosen.clone(), rejected.clone(), None, 0.0, 0.0).sum();
-        let moved = bradley_terry_loss(
-            chosen.clone().add_scalar(3.0),
-            rejected.clone().add_scalar(3.0),
-            None,
-            0.0,
-            0.0,
-        )
-        .sum();
-        assert!((golden::scalar(loss.clone()) - golden::scalar(moved)).abs() < 1e-5);
-        let grads = loss.backward();
-        let sum = chosen.grad(&grads).unwrap() + rejected.grad(&grads).unwrap();
-        assert!(golden::vector(sum).iter().all(|x| x.abs() < 1e-6));
+    fn golden_values_and_gradients_hold() {
+        golden_values_hold_on(&Device::flex());
     }
 
     #[test]
-    fn the_one_line_value_comes_out() {
+    fn golden_values_and_gradients_hold_on_a_gpu() {
+        if let Some(device) = golden::wgpu() {
+            golden_values_hold_on(&device);
+        }
+    }
+
+    #[test]
+    fn large_differences_keep_loss_and_gradient() {
+        let Some(g) = golden::load("bradley_terry") else {
+            return;
+        };
+        for row in g.expected("stability")["rows"].as_array().expect("rows") {
+            let number = |key: &str| row[key].as_f64().expect("number");
+            let d = leaf::<1>(&json!([number("d")]), &Device::flex().autodiff());
+            let loss = logistic_loss(d.clone(), 0.0);
+            let gradients = loss.backward();
+            close(
+                "loss",
+                &values(loss),
+                &[number("minus_log_sigmoid")],
+                1e-7,
+                1e-6,
+            );
+            close(
+                "gradient",
+                &golden::gradient(&d, &gradients),
+                &[number("gradient")],
+                1e-7,
+                1e-6,
+            );
+        }
+    }
+
+    #[test]
+    fn on_the_sum_with_likelihood_it_is_ava_p_without_prior_and_residual() {
         let device = Device::flex();
-        let chosen = Tensor::<1>::from_floats([0.8], &device);
-        let loss = bradley_terry_loss(chosen.clone(), chosen.zeros_like(), None, 0.0, 0.0);
-        assert!((golden::scalar(loss) - 0.371_100_665_947_777_7).abs() < 1e-6);
+        let (layout, out) = random_pairs(&device);
+        let run = |method: &str, options: Value| {
+            let objective = super::super::build(method, &options).expect("options");
+            let steps = golden::steps(&layout, &out, objective.steps_config());
+            scalar(&objective.evaluate(&steps, Progress::END).loss)
+        };
+        let bt = run(
+            "bradley_terry",
+            json!({"score": "sum", "likelihood_weight": 0.1}),
+        );
+        let ava = run("ava_p", json!({"beta": 0.1, "lambda": 0.0, "kappa": 0.0}));
+        assert!((bt - ava).abs() < 1e-6, "{bt} against {ava}");
+    }
+
+    #[test]
+    fn a_constant_on_every_score_changes_nothing() {
+        let device = Device::flex();
+        let (layout, mut out) = random_pairs(&device);
+        let bt = BradleyTerry::new(&json!({"score": "mean"})).expect("options");
+        let mut loss = |add: f64| {
+            out.mean = out.mean.clone().add_scalar(add);
+            let steps = golden::steps(&layout, &out, bt.steps_config());
+            scalar(&bt.evaluate(&steps, Progress::END).loss)
+        };
+        assert!((loss(0.0) - loss(5.0)).abs() < 1e-5);
     }
 }

@@ -1,315 +1,228 @@
-//! One formula a file. An objective is a pure function of [`Steps`] and its own switches; adding a method touches one
-//! new file, one line of [`METHODS`], and its test.
+//! Training objectives: one formula a file.
+//!
+//! An objective is a pure function of [`Steps`]: per-step numbers `[B, S]` in, a loss to minimise and named terms out.
+//! It never sees the vocabulary, the model or a file, and reads nothing back from the device. A new method is one file
+//! with its formula, its citation and its golden test, and one line in [`METHODS`].
+//!
+//! Losses and terms are divided by [`Normaliser`](crate::reward::Normaliser) counts of the whole batch, so that those of
+//! micro-batches and of processes add up to those of the batch.
 
-mod ava_config;
-mod ava_d;
-mod ava_p;
+pub mod ava_d;
+pub mod ava_p;
 mod ava_terms;
 pub mod avril;
-mod bradley_terry;
-#[cfg(test)]
-mod golden;
-pub mod numerics;
+pub mod bradley_terry;
+pub mod dpo;
+pub mod fine_grained;
+pub mod irl_margin;
+mod math;
+mod options;
+pub mod pref_transformer;
+pub mod preference;
+mod scores;
+pub mod secrets2;
 
-pub use ava_config::{AvaConfig, Cer, CerScore, KlTdOn, Negative, Normalise, PairConfig, Terminal};
-pub use bradley_terry::bradley_terry_loss;
+#[cfg(test)]
+pub(crate) mod golden;
+
+pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
+pub use math::{log_one_minus_exp, log_standard_normal_cdf};
+pub use options::ObjectiveError;
+pub use scores::{ScoreKind, Scores, posterior_terms, residual_terms, reward_terms};
 
 use crate::reward::{Steps, StepsConfig};
 use burn::tensor::Tensor;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
-/// What a method learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
-    /// Preference pairs.
-    Pairs,
-    /// Demonstrations.
-    Demonstrations,
+/// A named scalar `[1]`, detached.
+pub type Term = (&'static str, Tensor<1>);
+
+/// What an objective says about one micro-batch.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// `[1]`, to be minimised; its share of the whole batch's loss.
+    pub loss: Tensor<1>,
+    /// Detached shares of the whole batch's terms: add them over micro-batches.
+    pub terms: Vec<Term>,
+    /// Per-row scores, detached.
+    pub scores: Scores,
 }
 
-/// The score that ranks answers.
+/// How far training is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScoreKind {
-    /// The last token's mean.
-    Last,
-    /// The sum of the means.
-    Sum,
-    /// The mean of the means.
-    Mean,
-}
-
-/// Where a run is, for terms that are warmed up.
-#[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Steps taken.
+    /// Optimiser steps done.
     pub step: usize,
-    /// Steps planned.
+    /// Optimiser steps planned; 0: no schedule applies.
     pub total: usize,
 }
 
-/// An objective's value on a batch. Nothing is read back here.
-pub struct Evaluation {
-    /// The loss `[1]`, to be minimised.
-    pub loss: Tensor<1>,
-    /// Named terms `[1]` for the log, without their graph.
-    pub terms: Vec<(&'static str, Tensor<1>)>,
+impl Progress {
+    /// Every warm-up is over: for evaluation.
+    pub const END: Self = Self { step: 1, total: 0 };
+
+    /// The factor of a linear warm-up over the first `fraction` of training, from 0 to 1.
+    pub fn warm_up(self, fraction: f64) -> f64 {
+        let length = fraction * self.total as f64;
+        if length > 0.0 {
+            (self.step as f64 / length).min(1.0)
+        } else {
+            1.0
+        }
+    }
 }
 
-/// A method.
+/// What an objective learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// Chosen and rejected answers.
+    Pairs,
+    /// Good answers alone.
+    Demonstrations,
+}
+
+/// A token's reward as a method sees it, `[B, S]`, 0 outside the step mask.
+#[derive(Clone, Debug)]
+pub struct TokenRewards {
+    /// The reward.
+    pub mean: Tensor<2>,
+    /// Its standard deviation; `None` where the method has none.
+    pub std: Option<Tensor<2>>,
+}
+
+/// One training objective with its options fixed.
 pub trait Objective: Send + Sync {
-    /// What it learns from.
+    /// The name in [`METHODS`].
+    fn name(&self) -> &'static str;
+    /// Which rows it reads.
     fn rows(&self) -> RowKind;
-    /// How its steps are read.
+    /// How steps are made for it.
     fn steps_config(&self) -> &StepsConfig;
-    /// Whether it needs a reference policy's log-probabilities.
+    /// Whether [`Steps::with_reference`] must be called first.
     fn needs_reference(&self) -> bool {
         false
     }
-    /// What deserves attention before training.
+    /// Whether `extras.token_labels` must be filled from the minimal edit between the two answers.
+    fn needs_edit_labels(&self) -> bool {
+        false
+    }
+    /// Whether [`Steps::with_attention`] must be called first.
+    fn needs_attention(&self) -> bool {
+        false
+    }
+    /// Whether the loss trains the standard deviations; where not, they only say what the head started with.
+    fn informs_std(&self) -> bool;
+    /// Settings that are allowed and unwise, in sentences.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
-    /// The score that it trains, and by which answers are ranked.
+    /// The score that ranks answers: the one that was trained.
     fn ranking_score(&self) -> ScoreKind;
-    /// Whether it learns a standard deviation of each reward; others keep the prior's.
-    fn has_posterior(&self) -> bool;
-    /// Loss and terms on a batch.
+    /// The loss, its terms and the rows' scores.
     fn evaluate(&self, steps: &Steps, progress: Progress) -> Evaluation;
-    /// Mean and standard deviation of every token's reward, each `[B, S]`.
-    fn token_rewards(&self, steps: &Steps) -> (Tensor<2>, Tensor<2>) {
-        (steps.mean.clone(), steps.log_std.clone().exp())
+    /// More terms about one micro-batch, for steps that are logged: its own means, minima and standard deviations
+    /// (average or keep them over micro-batches, do not add them). Dozens of small kernels.
+    fn diagnostics(&self, steps: &Steps) -> Vec<Term> {
+        posterior_terms(steps, self.steps_config())
     }
     /// The temporal-difference target that its posterior explains, `[B, S]`, where it has one.
     fn td_target(&self, _steps: &Steps) -> Option<Tensor<2>> {
         None
     }
+    /// What each token is worth; the posterior unless the method has another notion.
+    fn token_rewards(&self, steps: &Steps) -> TokenRewards {
+        TokenRewards {
+            mean: steps.mean.clone(),
+            std: self
+                .informs_std()
+                .then(|| steps.log_std.clone().exp() * steps.mask.clone()),
+        }
+    }
 }
 
-/// A listed method.
+/// A method that [`build`] knows.
 pub struct Method {
-    /// Its name in configurations.
+    /// Name in configurations.
     pub name: &'static str,
-    /// Its name for people.
+    /// Name for people.
     pub title: &'static str,
-    /// Where it comes from.
+    /// Where the formula comes from.
     pub citation: &'static str,
-    /// Builds it from its switches.
-    pub build: fn(&Value) -> Result<Box<dyn Objective>, ObjectiveError>,
-    /// Its switches with their defaults.
-    pub defaults: fn() -> Value,
+    /// Makes the objective from its options; missing options take their defaults.
+    pub build: fn(&serde_json::Value) -> Result<Box<dyn Objective>, ObjectiveError>,
+    /// Every option with its default.
+    pub defaults: fn() -> serde_json::Value,
 }
 
-/// Every method, in the order of teaching.
+/// All methods that a run can train by themselves. Secrets of RLHF II ([`secrets2`]) also needs the strengths of an
+/// ensemble, which no single run has: its formulas are here, and it is not listed.
 pub const METHODS: &[Method] = &[
     ava_p::METHOD,
     ava_d::METHOD,
+    preference::PROBIT,
+    preference::LOGISTIC,
     bradley_terry::SUM,
-    bradley_terry::LAST,
+    bradley_terry::METHOD,
+    dpo::METHOD,
+    pref_transformer::METHOD,
+    fine_grained::METHOD,
+    irl_margin::METHOD,
 ];
 
-/// Why a method cannot be built.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ObjectiveError {
-    /// No method has this name.
-    #[error("no method is called `{name}`; the nearest is `{nearest}`, and all are: {known}")]
-    UnknownMethod {
-        /// The name given.
-        name: String,
-        /// The nearest known one.
-        nearest: String,
-        /// All known ones.
-        known: String,
-    },
-    /// The method has no such switch.
-    #[error("`{method}` has no switch `{name}`; the nearest is `{nearest}`, and all are: {known}")]
-    UnknownOption {
-        /// The method.
-        method: &'static str,
-        /// The switch given.
-        name: String,
-        /// The nearest known one.
-        nearest: String,
-        /// All known ones.
-        known: String,
-    },
-    /// A switch has a value it cannot take.
-    #[error("`{method}`: {reason}")]
-    BadOption {
-        /// The method.
-        method: &'static str,
-        /// Which, and what would do.
-        reason: String,
-    },
-}
-
-/// Builds a method by its name and switches; absent switches keep the method's defaults.
-pub fn build(name: &str, options: &Value) -> Result<Box<dyn Objective>, ObjectiveError> {
+/// The objective of a method's name and options (a JSON object, or null for the defaults).
+///
+/// # Errors
+/// [`ObjectiveError`], when the name, an option or an option's value is not known; it lists what is.
+pub fn build(
+    name: &str,
+    options: &serde_json::Value,
+) -> Result<Box<dyn Objective>, ObjectiveError> {
     match METHODS.iter().find(|method| method.name == name) {
         Some(method) => (method.build)(options),
         None => Err(ObjectiveError::UnknownMethod {
-            name: name.into(),
-            nearest: nearest(name, METHODS.iter().map(|m| m.name)).into(),
-            known: METHODS
-                .iter()
-                .map(|m| m.name)
-                .collect::<Vec<_>>()
-                .join(", "),
+            name: name.to_owned(),
+            known: options::nearest_first(name, METHODS.iter().map(|m| m.name.to_owned())),
         }),
     }
-}
-
-/// Whether a logged term is a mean over a micro-batch rather than a share of a sum over the whole step.
-pub fn is_mean(name: &str) -> bool {
-    name.starts_with("rewards/")
-        || name.starts_with("ava/mu_")
-        || name.starts_with("ava/sigma_")
-        || matches!(name, "accuracy" | "ava/lambda" | "ava/rho_clamped_fraction")
-}
-
-/// Switches of a method as they are given: an object whose keys are taken out group by group.
-pub(crate) struct Options {
-    method: &'static str,
-    given: Map<String, Value>,
-    known: Vec<String>,
-}
-
-impl Options {
-    /// The switches of `method`.
-    pub(crate) fn new(method: &'static str, options: &Value) -> Result<Self, ObjectiveError> {
-        let given = match options {
-            Value::Null => Map::new(),
-            Value::Object(map) => map.clone(),
-            other => {
-                return Err(ObjectiveError::BadOption {
-                    method,
-                    reason: format!(
-                        "its switches are a table of names and values, and got {other}"
-                    ),
-                });
-            }
-        };
-        Ok(Self {
-            method,
-            given,
-            known: Vec::new(),
-        })
-    }
-
-    /// Takes the switches that `T` knows.
-    pub(crate) fn take<T: DeserializeOwned + Serialize + Default>(
-        &mut self,
-    ) -> Result<T, ObjectiveError> {
-        let mut merged = match serde_json::to_value(T::default()) {
-            Ok(Value::Object(map)) => map,
-            _ => Map::new(),
-        };
-        for (name, slot) in &mut merged {
-            self.known.push(name.clone());
-            if let Some(value) = self.given.remove(name) {
-                *slot = value;
-            }
-        }
-        serde_json::from_value(Value::Object(merged)).map_err(|error| ObjectiveError::BadOption {
-            method: self.method,
-            reason: error.to_string(),
-        })
-    }
-
-    /// Refuses whatever nobody took.
-    pub(crate) fn finish(self) -> Result<(), ObjectiveError> {
-        match self.given.keys().next() {
-            None => Ok(()),
-            Some(name) => Err(ObjectiveError::UnknownOption {
-                method: self.method,
-                nearest: nearest(name, self.known.iter().map(String::as_str)).into(),
-                name: name.clone(),
-                known: self.known.join(", "),
-            }),
-        }
-    }
-}
-
-/// The switches of several groups with their defaults, as one object.
-pub(crate) fn merged_defaults(groups: &[Value]) -> Value {
-    let mut all = Map::new();
-    for group in groups {
-        if let Value::Object(map) = group {
-            all.extend(map.clone());
-        }
-    }
-    Value::Object(all)
-}
-
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
-    known
-        .min_by_key(|candidate| edit_distance(name, candidate))
-        .unwrap_or("")
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn an_unknown_method_is_answered_with_the_nearest_name() {
-        let error = build("ava-p", &Value::Null).err().unwrap().to_string();
-        assert!(
-            error.contains("`ava_p`") && error.contains("bradley_terry"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_unknown_switch_is_answered_with_the_nearest_name() {
-        let error = build("ava_p", &serde_json::json!({"lamda": 0.1}))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("nearest is `lambda`"), "{error}");
-        let error = build("ava_d", &serde_json::json!({"cer": "probit"}))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("no switch `cer`"), "{error}");
-    }
-
-    #[test]
-    fn a_switch_of_the_wrong_kind_names_what_would_do() {
-        let error = build("ava_p", &serde_json::json!({"cer": "tanh"}))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("logsigmoid"), "{error}");
-        assert!(build("ava_p", &serde_json::json!({"gamma": "much"})).is_err());
-        assert!(build("ava_p", &serde_json::json!(3)).is_err());
-    }
-
-    #[test]
-    fn every_method_builds_from_its_own_defaults() {
+    fn every_method_builds_from_its_own_defaults_and_from_nothing() {
         for method in METHODS {
-            assert!(
-                (method.build)(&(method.defaults)()).is_ok(),
-                "{}",
-                method.name
-            );
-            assert!((method.build)(&Value::Null).is_ok(), "{}", method.name);
+            for options in [(method.defaults)(), json!({}), serde_json::Value::Null] {
+                let built = build(method.name, &options);
+                assert!(
+                    built.is_ok_and(|o| method.name.starts_with(o.name())),
+                    "{}",
+                    method.name
+                );
+            }
         }
+    }
+
+    #[test]
+    fn the_nearest_name_comes_first() {
+        let error = build("ava-p", &json!({})).err().map(|e| e.to_string());
+        assert!(error.is_some_and(|e| e.contains("known methods: ava_p")));
+        let error = build("ava_p", &json!({"lamda": 0.1}))
+            .err()
+            .map(|e| e.to_string());
+        assert!(error.is_some_and(|e| e.contains("options: lambda,")));
+        let error = build("ava_p", &json!({"neg": "flor"}))
+            .err()
+            .map(|e| e.to_string());
+        assert!(error.is_some_and(|e| e.contains("`floor`")));
+        assert!(build("ava_p", &json!([1])).is_err());
+    }
+
+    #[test]
+    fn warm_up_rises_from_zero_to_one() {
+        let at = |step| Progress { step, total: 100 }.warm_up(0.1);
+        assert_eq!((at(0), at(5), at(10), at(99)), (0.0, 0.5, 1.0, 1.0));
+        assert_eq!(Progress::END.warm_up(0.1), 1.0);
     }
 }

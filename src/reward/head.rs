@@ -2,7 +2,7 @@
 //! raw value of its spread. Source: AVA, arXiv 2411.09341, Eq. 8-10; the form (one linear layer on the hidden state
 //! after the final norm) and the start at zero are ours: the posterior starts exactly at the prior N(0, 1).
 
-use super::{HeadOutput, Layout, StepsConfig};
+use super::{HeadValues, Layout, Rwt, StepsConfig, attention_received, reward_weights};
 use crate::model::{Weight, Weights};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -59,18 +59,18 @@ impl RewardHead {
     }
 
     /// The head's word on every position of hidden states `[B, T, H]`.
-    pub fn forward(&self, hidden: Tensor<3>, layout: &Layout, cfg: &StepsConfig) -> HeadOutput {
+    pub fn forward(&self, hidden: Tensor<3>, layout: &Layout, cfg: &StepsConfig) -> HeadValues {
         let [b, t, h] = hidden.dims();
         let weight = self.weights.matrix(HEAD_WEIGHT);
         let bias = self.weights.vector(HEAD_BIAS);
         let flat = hidden.reshape([b * t, h]);
         let out = flat.clone().matmul(weight) + bias.unsqueeze::<2>();
-        let output = HeadOutput {
+        let output = HeadValues {
             mean: out.clone().slice([0..b * t, 0..1]).reshape([b, t]),
-            raw: out.slice([0..b * t, 1..2]).reshape([b, t]),
+            log_std: out.slice([0..b * t, 1..2]).reshape([b, t]),
             weights: None,
         };
-        if self.weights.get(WEIGHT_QUERY).is_none() {
+        if cfg.rwt == Rwt::Off || self.weights.get(WEIGHT_QUERY).is_none() {
             return output;
         }
         let project = |name: &str| {
@@ -78,6 +78,38 @@ impl RewardHead {
             let [_, width] = weight.dims();
             flat.clone().matmul(weight).reshape([b, t, width])
         };
-        output.weighted(project(WEIGHT_QUERY), project(WEIGHT_KEY), layout, cfg)
+        let weights = reward_weights(project(WEIGHT_QUERY), project(WEIGHT_KEY), layout, cfg);
+        HeadValues {
+            weights: Some(weights),
+            ..output
+        }
+    }
+
+    /// How much attention each answer token receives `[B, T]`, by the preference layer's queries and keys: the weights of
+    /// a Preference Transformer, over answer positions only, so that the prompt takes none. `None` without that layer.
+    pub fn preference_weights(&self, hidden: Tensor<3>, layout: &Layout) -> Option<Tensor<2>> {
+        self.weights.get(WEIGHT_QUERY)?;
+        let [b, t, h] = hidden.dims();
+        let flat = hidden.reshape([b * t, h]);
+        let project = |name: &str| {
+            let weight = self.weights.matrix(name);
+            let [_, width] = weight.dims();
+            flat.clone().matmul(weight).reshape([b, t, width])
+        };
+        let (queries, keys) = (project(WEIGHT_QUERY), project(WEIGHT_KEY));
+        let valid: Vec<bool> = layout
+            .segments
+            .iter()
+            .zip(&layout.response)
+            .map(|(segment, response)| *segment > 0 && *response)
+            .collect();
+        Some(attention_received(
+            queries,
+            keys,
+            &layout.segments,
+            &valid,
+            false,
+            1.0,
+        ))
     }
 }

@@ -2,17 +2,24 @@
 
 mod head;
 mod layout;
+mod posterior;
 mod record;
 mod steps;
 mod weights;
 
 pub use head::{HEAD_BIAS, HEAD_WEIGHT, RewardHead};
 pub use layout::Layout;
+pub(crate) use posterior::ERFCX_FIT;
+pub use posterior::{
+    Link, clamped_fraction, interval95, kl_to_standard_normal, log_density, log_std,
+    probability_better,
+};
 pub use record::{
     AnswerScore, Provenance, SCHEMA, Side, TokenReward, TokenRewardRecord, Trust, Uncertainty,
 };
 pub use steps::{
-    ActionValues, HeadOutput, LikelihoodForm, Normaliser, PerStep, QMode, RewardRead, SigmaParam,
-    Steps, StepsConfig, WeightOn, WeightScale, action_values, assemble, steps_from_logits,
+    ActionValues, Extras, HeadValues, LikelihoodForm, Normaliser, QMode, RewardRead, Rwt, RwtScale,
+    SigmaParam, StepIndex, StepValues, Steps, StepsConfig, action_values, assemble,
+    weighted_action_values,
 };
-pub use weights::{RewardWeights, reward_weights};
+pub use weights::{attention_received, reward_weights};

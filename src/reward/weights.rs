@@ -1,69 +1,112 @@
-//! Reward weights: how much attention a position receives on average.
+//! Reward weights: how much attention a token receives.
 //!
-//! w_t = (1/L) sum_i softmax_t'(q_i · k_t')_t over the L valid positions of a row (AVA, arXiv 2411.09341, Eq. 11, after
-//! *Preference Transformer*, arXiv 2303.00957). Every w_t averages over all queries, so a token's weighted reward is
-//! not a function of its prefix, also with causal keys.
+//! ```text
+//! p[i,t] = softmax_t( scale * q_i . k_t )          t over the valid keys of i's own segment
+//! w[t]   = (1/L) sum_i p[i,t]                      i over the L valid positions;  sum_t w[t] = 1
+//! ```
+//!
+//! Source: Preference Transformer, arXiv 2303.00957, section 4; AVA, arXiv 2411.09341, Eq. 11. Every w[t] averages over
+//! all queries, so a token's weight also depends on the text after it.
 
-use super::Layout;
-use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Tensor, TensorData};
+use super::layout::Layout;
+use super::steps::{RwtScale, StepsConfig};
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
 
-/// Switches of the weights.
-#[derive(Clone, Copy, Debug)]
-pub struct RewardWeights {
-    /// A query sees keys at and before its own position only.
-    pub causal: bool,
-    /// Scores are divided by the square root of the key width.
-    pub sqrt_d: bool,
-    /// Weights are multiplied by L: their mean is 1 instead of their sum.
-    pub length: bool,
+/// w `[B, T]` from queries and keys `[B, T, d]`; 0 where `valid` is false.
+///
+/// `segments` and `valid` are `[B, T]`, row-major; a key is visible to a query of the same segment, and with `causal`
+/// only to itself and later positions.
+pub fn attention_received(
+    queries: Tensor<3>,
+    keys: Tensor<3>,
+    segments: &[u32],
+    valid: &[bool],
+    causal: bool,
+    scale: f64,
+) -> Tensor<2> {
+    let [rows, tokens, _] = queries.dims();
+    let device = queries.device();
+    let mut hidden = Vec::with_capacity(rows * tokens * tokens);
+    let mut share = Vec::with_capacity(rows * tokens);
+    for (segments, valid) in segments.chunks(tokens).zip(valid.chunks(tokens)) {
+        let count = valid.iter().filter(|v| **v).count().max(1) as f32;
+        for i in 0..tokens {
+            share.push(if valid[i] { 1.0 / count } else { 0.0 });
+            hidden.extend(
+                (0..tokens)
+                    .map(|t| !(valid[t] && segments[t] == segments[i] && !(causal && t > i))),
+            );
+        }
+    }
+    let hidden = boolean(hidden, [rows, tokens, tokens], &device);
+    let share = Tensor::<3>::from_data(TensorData::new(share, [rows, 1, tokens]), &device);
+    let scores = queries.matmul(keys.swap_dims(1, 2)).mul_scalar(scale);
+    // A large finite value: a query without any visible key (padding) must not turn into NaN.
+    let p = activation::softmax(scores.mask_fill(hidden, -1e30), 2);
+    // w = share [1,T] x p [T,T]; queries on padding have share 0.
+    share.matmul(p).reshape([rows, tokens])
 }
 
-/// Weights `[B, T]` from queries and keys `[B, T, d]`; 1 on padding.
+/// The weights that AVA's `rwt` switch puts on the heads, `[B, T]`; 1 on padding.
 pub fn reward_weights(
     queries: Tensor<3>,
     keys: Tensor<3>,
     layout: &Layout,
-    switches: RewardWeights,
+    cfg: &StepsConfig,
 ) -> Tensor<2> {
-    let (b, t) = (layout.rows, layout.tokens);
+    let [rows, tokens, width] = queries.dims();
     let device = queries.device();
-    let [_, _, d] = queries.dims();
-    let mut hidden = vec![true; b * t * t];
-    let mut valid = vec![0.0f32; b * t];
-    let mut lengths = vec![0.0f32; b];
-    for row in 0..b {
-        for i in 0..t {
-            let segment = layout.segments[row * t + i];
-            if segment == 0 {
-                continue;
-            }
-            valid[row * t + i] = 1.0;
-            lengths[row] += 1.0;
-            for j in 0..t {
-                let visible =
-                    layout.segments[row * t + j] == segment && (!switches.causal || j <= i);
-                hidden[(row * t + i) * t + j] = !visible;
-            }
+    let valid: Vec<bool> = layout.segments.iter().map(|s| *s > 0).collect();
+    let scale = if cfg.rwt_sqrt_d {
+        1.0 / (width as f64).sqrt()
+    } else {
+        1.0
+    };
+    let padding = boolean(valid.iter().map(|v| !v).collect(), [rows, tokens], &device);
+    let lengths: Vec<f32> = valid
+        .chunks(tokens)
+        .map(|row| row.iter().filter(|v| **v).count() as f32)
+        .collect();
+    let w = attention_received(
+        queries,
+        keys,
+        &layout.segments,
+        &valid,
+        cfg.rwt_causal,
+        scale,
+    );
+    let w = match cfg.rwt_scale {
+        RwtScale::Literal => w,
+        RwtScale::Length => {
+            w * Tensor::<2>::from_data(TensorData::new(lengths, [rows, 1]), &device)
+        }
+    };
+    w.mask_fill(padding, 1.0)
+}
+
+fn boolean<const D: usize>(
+    values: Vec<bool>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D, Bool> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::golden::values;
+
+    #[test]
+    fn zero_queries_give_the_plain_mean_and_padding_gets_nothing() {
+        let device = Device::flex();
+        let q = Tensor::<3>::zeros([1, 4, 2], &device);
+        let k = Tensor::<3>::ones([1, 4, 2], &device);
+        let valid = [false, true, true, true];
+        let w = values(attention_received(q, k, &[0, 1, 1, 1], &valid, false, 1.0));
+        assert_eq!(w[0], 0.0);
+        for x in &w[1..] {
+            assert!((x - 1.0 / 3.0).abs() < 1e-6);
         }
     }
-    let hidden = Tensor::<3, Bool>::from_data(TensorData::new(hidden, [b, t, t]), &device);
-    let valid = Tensor::<2>::from_data(TensorData::new(valid, [b, t]), &device);
-    let lengths = Tensor::<2>::from_data(TensorData::new(lengths, [b, 1]), &device).clamp_min(1.0);
-
-    let mut scores = queries.matmul(keys.swap_dims(1, 2));
-    if switches.sqrt_d {
-        scores = scores.div_scalar((d as f64).sqrt());
-    }
-    // A large finite number: a row without any visible key stays finite, and its query counts for nothing below.
-    let attention = softmax(scores.mask_fill(hidden, -1e30), 2);
-    let received = (attention * valid.clone().reshape([b, t, 1]))
-        .sum_dim(1)
-        .reshape([b, t]);
-    let weights = if switches.length {
-        received
-    } else {
-        received / lengths
-    };
-    weights.mask_fill(valid.equal_scalar(0.0), 1.0)
 }

@@ -276,6 +276,10 @@ pub(super) async fn scorer(
         let adapter = fresh_adapter(&model.decoder, lora, state.config.seed, &device.device)?;
         model.decoder.lora = Some(adapter);
     }
+    let mut reference = objective.needs_reference().then(|| model.decoder.clone());
+    if let Some(reference) = &mut reference {
+        reference.lora = None;
+    }
     if matches!(state.config.trainable, Trainable::Full) {
         // As training did: an adapter that the model brings became part of the weights.
         model.decoder = Lora::merge(model.decoder);
@@ -320,6 +324,7 @@ pub(super) async fn scorer(
         ),
         model,
         head,
+        reference,
         objective,
         device,
         batch_size: state.config.batch_size,

@@ -121,11 +121,11 @@ impl Default for TrainConfig {
             method: "ava_p".into(),
             options: serde_json::Value::Object(Default::default()),
             seed: 0,
-            steps: 300,
+            steps: 600,
             batch_size: 16,
             gradient_accumulation_steps: 1,
-            // 1e-3 suits tiny models trained whole; pretrained trunks want 1e-5 (full) or 1e-4 (adapters).
-            learning_rate: 1e-3,
+            // 2e-3 suits the built-in world's tiny model trained whole; pretrained trunks want 1e-5 (full) or 1e-4 (adapters).
+            learning_rate: 2e-3,
             head_learning_rate: None,
             weight_decay: 0.01,
             warmup_ratio: 0.05,

@@ -150,6 +150,22 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             metrics.insert(name.into(), value);
         }
     }
+    let inside: Vec<bool> = scored
+        .records
+        .iter()
+        .flat_map(|record| &record.tokens)
+        .filter_map(|t| {
+            t.true_mean
+                .map(|truth| (truth - t.mean).abs() <= 1.96 * t.std)
+        })
+        .collect();
+    if !inside.is_empty() {
+        let covered = inside.iter().filter(|inside| **inside).count();
+        metrics.insert(
+            "eval_truth/coverage95".into(),
+            covered as f64 / inside.len() as f64,
+        );
+    }
     if let Some(residuals) = Residuals::of(&scored.z) {
         metrics.insert("eval_calibration/z_mean".into(), residuals.mean);
         metrics.insert("eval_calibration/z_var".into(), residuals.variance);

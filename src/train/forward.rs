@@ -4,7 +4,9 @@ use super::TrainError;
 use super::dataset::{EncodedRow, layout};
 use crate::model::{Decoder, ForwardOptions};
 use crate::objective::Objective;
-use crate::reward::{Layout, Normaliser, PerStep, RewardHead, Steps, action_values, assemble};
+use crate::reward::{
+    ActionValues, Layout, Normaliser, RewardHead, StepValues, Steps, action_values, assemble,
+};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::collections::HashMap;
 
@@ -125,7 +127,7 @@ impl<'a> CacheSlot<'a> {
     }
 }
 
-/// `Steps` of a batch. Gradients flow into whatever tensors of decoder and head require them.
+/// `Steps` of a batch. `reference` is the policy that a method asks to be held against. Gradients flow into whatever tensors of decoder and head require them.
 pub async fn steps_of(
     decoder: &Decoder,
     head: &RewardHead,
@@ -134,6 +136,7 @@ pub async fn steps_of(
     normaliser: Normaliser,
     device: &Device,
     cache: Option<CacheSlot<'_>>,
+    reference: Option<&Decoder>,
 ) -> Result<Steps, TrainError> {
     let trunk = match cache {
         None => run_trunk(decoder, objective, layout, device),
@@ -142,21 +145,34 @@ pub async fn steps_of(
             from_cache(&answers, layout, decoder.config.hidden_size, device)
         }
     };
+    let attention = objective
+        .needs_attention()
+        .then(|| head.preference_weights(trunk.hidden.clone(), layout))
+        .flatten();
     let output = head.forward(trunk.hidden, layout, objective.steps_config());
-    Ok(assemble(
+    let mut steps = assemble(
         layout,
         trunk.per_step,
         output,
         objective.steps_config(),
         normaliser,
         device,
-    ))
+    );
+    if let Some(attention) = attention {
+        // The reward of step s is read at position s+1, and so is its weight.
+        steps = steps.with_attention(attention.narrow(1, 1, layout.steps()));
+    }
+    if let Some(reference) = reference {
+        let states = run_trunk(reference, objective, layout, device);
+        steps = steps.with_reference(states.per_step.log_policy);
+    }
+    Ok(steps)
 }
 
 struct TrunkStates {
     /// `[B, T, H]`.
     hidden: Tensor<3>,
-    per_step: PerStep,
+    per_step: StepValues,
 }
 
 fn run_trunk(
@@ -197,9 +213,17 @@ fn run_trunk(
         .hidden
         .clone()
         .reshape([b * t, decoder.config.hidden_size]);
-    let logits = decoder.logits(hidden.select(0, ints(positions)));
-    debug_assert_eq!(logits.dims()[0], n);
-    let values = action_values(logits, ints(actions), None, objective.steps_config());
+    let hidden = hidden.select(0, ints(positions));
+    debug_assert_eq!(hidden.dims()[0], n);
+    let (cfg, actions) = (objective.steps_config(), ints(actions));
+    let direct = cfg
+        .reads_log_probabilities()
+        .then(|| decoder.log_probabilities(hidden.clone(), actions.clone(), cfg.alpha))
+        .flatten();
+    let values = match direct {
+        Some(q) => ActionValues::of_log_probabilities(q, cfg),
+        None => action_values(decoder.logits(hidden), actions, cfg),
+    };
     let places = ints(places);
     let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
     let mask = Tensor::<2>::from_data(TensorData::new(mask, [b, s]), device).equal_scalar(0.0);
@@ -211,7 +235,7 @@ fn run_trunk(
     };
     TrunkStates {
         hidden: output.hidden,
-        per_step: PerStep {
+        per_step: StepValues {
             q: spread(values.q),
             log_likelihood: spread(values.log_likelihood),
             log_policy: spread(values.log_policy),
@@ -241,7 +265,7 @@ fn from_cache(
     let steps = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [b, s]), device);
     TrunkStates {
         hidden: Tensor::from_data(TensorData::new(hidden, [b, t, width]), device),
-        per_step: PerStep {
+        per_step: StepValues {
             q: steps(q),
             log_likelihood: steps(log_likelihood),
             log_policy: steps(log_policy),

@@ -1,5 +1,6 @@
 //! The training loop that page and command share: configuration, schedule, optimiser, checkpoint, events.
 
+mod bench;
 mod check;
 mod checkpoint;
 mod config;
@@ -9,6 +10,7 @@ mod event;
 mod export;
 mod figures;
 mod forward;
+mod host;
 mod open;
 mod optimizer;
 mod run;
@@ -16,6 +18,7 @@ mod schedule;
 mod scorer;
 mod world;
 
+pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
 pub use checkpoint::{CheckpointSummary, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
 pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};

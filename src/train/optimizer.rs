@@ -3,6 +3,7 @@
 //! Source: *Decoupled Weight Decay Regularization*, arXiv 1711.05101, as Burn implements it; decay falls on matrices
 //! only, which is the usual practice. The step count is one number for all tensors.
 
+use super::host;
 use crate::model::{Weight, Weights};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -36,7 +37,15 @@ pub fn collect_gradients(
 }
 
 /// The Euclidean norm of all gradients together, `[1]`.
-pub fn global_norm(gradients: &NamedGradients, device: &Device) -> Tensor<1> {
+pub fn global_norm(gradients: &mut NamedGradients, device: &Device) -> Tensor<1> {
+    if host::is_here(device) {
+        let squares = gradients.values_mut().map(|gradient| match gradient {
+            Weight::Vector(tensor) => host::square_sum(tensor),
+            Weight::Matrix(tensor) => host::square_sum(tensor),
+        });
+        let norm = squares.sum::<f64>().sqrt() as f32;
+        return Tensor::from_data(TensorData::new(vec![norm], [1]), device);
+    }
     let squares: Vec<Tensor<1>> = gradients
         .values()
         .map(|gradient| match gradient {
@@ -50,11 +59,23 @@ pub fn global_norm(gradients: &NamedGradients, device: &Device) -> Tensor<1> {
     Tensor::cat(squares, 0).sum().sqrt()
 }
 
+/// What gradients of global norm `norm` `[1]` are multiplied by so that theirs is at most `largest`; none where
+/// `largest` is zero. The small number keeps a norm of zero from dividing (PyTorch's `clip_grad_norm_`).
+pub fn clip_scale(norm: &Tensor<1>, largest: f64) -> Option<Tensor<1>> {
+    (largest > 0.0).then(|| {
+        (norm.clone() + 1e-6)
+            .recip()
+            .mul_scalar(largest)
+            .clamp_max(1.0)
+    })
+}
+
 /// AdamW's moments by tensor name.
 #[derive(Clone)]
 pub struct Optimizer {
     matrices: AdamW,
     vectors: AdamW,
+    weight_decay: f64,
     states: BTreeMap<String, State>,
 }
 
@@ -64,17 +85,57 @@ enum State {
     Matrix(AdamWState<2>),
 }
 
+/// What one optimiser step does to every tensor.
+struct Update<'a> {
+    learning_rate: f64,
+    /// Multiplies gradients on the processor.
+    factor: f32,
+    /// `[1]`, multiplies gradients elsewhere.
+    scale: Option<&'a Tensor<1>>,
+    here: bool,
+}
+
+impl Update<'_> {
+    /// `decay` is the weight decay that `rule` holds too.
+    fn apply<const D: usize>(
+        &self,
+        rule: &AdamW,
+        decay: f64,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<AdamWState<D>>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        if self.here {
+            let (tensor, momentum) = host::adamw(
+                tensor,
+                gradient,
+                state.map(|state| state.momentum),
+                self.factor,
+                self.learning_rate,
+                decay,
+            );
+            return (tensor, Some(AdamWState::new(momentum)));
+        }
+        let gradient = match self.scale {
+            Some(scale) => gradient * scale.clone().reshape([1; D]),
+            None => gradient,
+        };
+        rule.step(self.learning_rate, tensor, gradient, state)
+    }
+}
+
 impl Optimizer {
     /// An optimiser without moments.
     pub fn new(weight_decay: f64) -> Self {
         // PyTorch's epsilon; Burn's default of 1e-5 damps the small gradients of reward heads.
-        let config = AdamWConfig::new().with_epsilon(1e-8);
+        let config = AdamWConfig::new().with_epsilon(host::EPSILON);
         Self {
             matrices: config
                 .clone()
                 .with_weight_decay(weight_decay as f32)
                 .build(),
             vectors: config.with_weight_decay(0.0).build(),
+            weight_decay,
             states: BTreeMap::new(),
         }
     }
@@ -89,6 +150,18 @@ impl Optimizer {
         learning_rate: f64,
         scale: Option<&Tensor<1>>,
     ) {
+        let here = weights.device().is_some_and(|d| host::is_here(&d.inner()));
+        // Read once for all tensors; on a GPU it stays where it is, so that nothing waits.
+        let factor = match scale {
+            Some(scale) if here => host::read(scale.clone()).first().copied().unwrap_or(1.0),
+            _ => 1.0,
+        };
+        let update = Update {
+            learning_rate,
+            factor,
+            scale: scale.filter(|_| !here),
+            here,
+        };
         // Taken by value: a tensor that nobody else holds is updated in place.
         *weights = std::mem::take(weights).map_each(|name, weight| {
             let key = format!("{prefix}{name}");
@@ -98,34 +171,25 @@ impl Optimizer {
             let state = self.states.remove(&key);
             let (updated, state) = match (weight, gradient) {
                 (Weight::Vector(tensor), Weight::Vector(gradient)) => {
-                    let gradient = match scale {
-                        Some(scale) => gradient * scale.clone(),
-                        None => gradient,
-                    };
                     let state = match state {
                         Some(State::Vector(state)) => Some(state),
                         _ => None,
                     };
                     let (tensor, state) =
-                        self.vectors
-                            .step(learning_rate, tensor.inner(), gradient, state);
+                        update.apply(&self.vectors, 0.0, tensor.inner(), gradient, state);
                     (
                         Weight::Vector(tensor.autodiff().require_grad()),
                         state.map(State::Vector),
                     )
                 }
                 (Weight::Matrix(tensor), Weight::Matrix(gradient)) => {
-                    let gradient = match scale {
-                        Some(scale) => gradient * scale.clone().unsqueeze::<2>(),
-                        None => gradient,
-                    };
                     let state = match state {
                         Some(State::Matrix(state)) => Some(state),
                         _ => None,
                     };
+                    let decay = self.weight_decay;
                     let (tensor, state) =
-                        self.matrices
-                            .step(learning_rate, tensor.inner(), gradient, state);
+                        update.apply(&self.matrices, decay, tensor.inner(), gradient, state);
                     (
                         Weight::Matrix(tensor.autodiff().require_grad()),
                         state.map(State::Matrix),

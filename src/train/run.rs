@@ -6,7 +6,7 @@
 use super::check::check_rows;
 use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, encode_usable_rows, layout};
 use super::forward::{TrunkCache, steps_of};
-use super::optimizer::{NamedGradients, Optimizer, collect_gradients, global_norm};
+use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::schedule::factor;
 use super::scorer::pad_of;
 use super::{
@@ -16,9 +16,9 @@ use crate::data::Rows;
 use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora};
 use crate::objective::{Objective, Progress};
-use crate::reward::{Layout, Normaliser, RewardHead, Steps, WeightOn};
+use crate::reward::{Extras, Layout, Normaliser, RewardHead, Rwt, Steps};
 use crate::text::{EncodeOptions, TextTokenizer, Truncation};
-use burn::tensor::{Device, Tensor, Transaction};
+use burn::tensor::{Device, Tensor, TensorData, Transaction};
 
 /// A model with its tokenizer, as it came from outside.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct Run {
     pub(super) device: OpenDevice,
     pub(super) model: LoadedModel,
     pub(super) head: RewardHead,
+    /// The policy as it was before training, for methods that are held against it.
+    pub(super) reference: Option<Decoder>,
     pub(super) optimizer: Optimizer,
     pub(super) train_rows: Vec<EncodedRow>,
     pub(super) held_out: Vec<EncodedRow>,
@@ -95,6 +97,9 @@ impl Run {
 
         let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
         let autodiff = device.device.clone().autodiff();
+        let reference = objective
+            .needs_reference()
+            .then(|| model.decoder.clone().inner());
         model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
         let mut head = fresh_head(
             objective.as_ref(),
@@ -193,6 +198,7 @@ impl Run {
             device,
             model,
             head,
+            reference,
             train_rows,
             held_out,
             lengths,
@@ -315,8 +321,18 @@ impl Run {
                 normaliser,
                 &autodiff,
                 self.cache.lookup(batch, &self.train_rows),
+                self.reference.as_ref(),
             )
-            .await?;
+            .await?
+            .with_extras(extras(
+                self.objective.as_ref(),
+                &batch
+                    .iter()
+                    .map(|row| &self.train_rows[*row])
+                    .collect::<Vec<_>>(),
+                layout,
+                &self.device.device,
+            )?);
             let evaluation = self.objective.evaluate(&steps, progress);
             let mut backward = evaluation.loss.backward();
             collect_gradients(
@@ -333,20 +349,19 @@ impl Run {
             let mut names = vec!["loss"];
             let mut values = vec![evaluation.loss.inner()];
             for (name, value) in evaluation.terms {
+                // The loss is read once, above; terms are shares of the whole batch's and add up.
+                if name == "loss" {
+                    continue;
+                }
                 names.push(name);
                 values.push(value.inner());
             }
             readings.push((names, Tensor::cat(values, 0)));
-            kept.push(steps.detached());
+            kept.push(steps);
         }
 
-        let norm = global_norm(&gradients, &self.device.device);
-        let scale = (self.config.max_grad_norm > 0.0).then(|| {
-            (norm.clone() + 1e-6)
-                .recip()
-                .mul_scalar(self.config.max_grad_norm)
-                .clamp_max(1.0)
-        });
+        let norm = global_norm(&mut gradients, &self.device.device);
+        let scale = clip_scale(&norm, self.config.max_grad_norm);
         let rate = factor(
             self.config.lr_scheduler_type,
             self.config.warmup_ratio,
@@ -403,12 +418,6 @@ impl Run {
                 *metrics.entry((*name).to_string()).or_insert(0.0) += f64::from(value);
             }
         }
-        let micro_batches = batches.len() as f64;
-        for (name, value) in metrics.iter_mut() {
-            if crate::objective::is_mean(name) {
-                *value /= micro_batches;
-            }
-        }
         let broken = std::iter::once(("loss", metrics.get("loss").copied().unwrap_or(f64::NAN)))
             .chain(metrics.iter().map(|(name, value)| (name.as_str(), *value)))
             .chain(std::iter::once(("grad_norm", f64::from(norm))))
@@ -439,17 +448,8 @@ impl Run {
     /// Looks for the first row whose own numbers are not finite.
     async fn name_broken_row(&self, batches: &[Vec<usize>], kept: Vec<Steps>) -> String {
         for (batch, steps) in batches.iter().zip(kept) {
-            let mask = steps.mask.clone();
-            for (what, tensor) in [
-                ("log-probability", steps.q),
-                ("log-likelihood", steps.log_likelihood),
-                ("reward mean", steps.mean),
-                ("reward log-std", steps.log_std),
-            ] {
+            for (what, tensor) in steps.numbers() {
                 let [_, columns] = tensor.dims();
-                let tensor = tensor
-                    .clone()
-                    .mask_fill(mask.clone().equal_scalar(0.0), 0.0);
                 let Ok(data) = tensor.into_data_async().await else {
                     continue;
                 };
@@ -492,10 +492,64 @@ impl Run {
 }
 
 /// Width of the reward weights' queries and keys: one head of the usual size.
-const REWARD_WEIGHT_WIDTH: usize = 64;
+pub(super) const REWARD_WEIGHT_WIDTH: usize = 64;
 
 /// Keeps the row order apart from initial weights drawn from the same seed.
 const SAMPLER_SALT: u64 = 0x5157_6e13_7a2f_90c4;
+
+/// What some methods need beside the steps: the rows' margins, and token labels from the minimal edit between the two
+/// answers of a pair.
+pub(super) fn extras(
+    objective: &dyn Objective,
+    rows: &[&EncodedRow],
+    layout: &Layout,
+    device: &Device,
+) -> Result<Extras, TrainError> {
+    let mut extras = Extras::default();
+    if rows.iter().any(|row| row.margin.is_some()) {
+        let margins: Vec<f32> = rows.iter().map(|row| row.margin.unwrap_or(0.0)).collect();
+        extras.margin = Some(Tensor::from_floats(margins.as_slice(), device));
+    }
+    if objective.needs_edit_labels() {
+        let steps = layout.steps();
+        let mut labels = vec![0.0f32; layout.rows * steps];
+        for (k, row) in rows.iter().enumerate() {
+            let [chosen, rejected] = row.sides.as_slice() else {
+                continue;
+            };
+            let answers = [rejected, chosen].map(|side| {
+                let encoded = &side.encoded;
+                (1..encoded.ids.len())
+                    .filter(|i| encoded.resp[*i])
+                    .collect::<Vec<_>>()
+            });
+            let ids = |side: &super::EncodedSide, tokens: &[usize]| {
+                tokens
+                    .iter()
+                    .map(|i| side.encoded.ids[*i])
+                    .collect::<Vec<u32>>()
+            };
+            let alignment =
+                crate::data::align(&ids(rejected, &answers[0]), &ids(chosen, &answers[1]))
+                    .map_err(|error| TrainError::Row {
+                        id: row.id.clone(),
+                        line: row.line,
+                        reason: error.to_string(),
+                    })?;
+            for at in alignment.deleted_or_substituted {
+                labels[(rows.len() + k) * steps + answers[0][at] - 1] = -1.0;
+            }
+            for at in alignment.inserted_or_substituted {
+                labels[k * steps + answers[1][at] - 1] = 1.0;
+            }
+        }
+        extras.token_labels = Some(Tensor::from_data(
+            TensorData::new(labels, [layout.rows, steps]),
+            device,
+        ));
+    }
+    Ok(extras)
+}
 
 /// Counts over all micro-batches of an optimiser step.
 pub(super) fn count(layouts: &[Layout]) -> Normaliser {
@@ -521,13 +575,13 @@ pub(super) fn fresh_head(
 ) -> RewardHead {
     let config = objective.steps_config();
     let head = RewardHead::at_prior(hidden, config.raw_spread_at_prior(), device);
-    match config.rwt {
-        WeightOn::Off => head,
-        _ => head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, seed, device),
+    if config.rwt == Rwt::Off && !objective.needs_attention() {
+        return head;
     }
+    head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, seed, device)
 }
 
-fn prepare_trunk(
+pub(super) fn prepare_trunk(
     mut decoder: Decoder,
     config: &TrainConfig,
     device: &Device,

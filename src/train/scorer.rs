@@ -26,6 +26,8 @@ pub struct Scored {
 pub struct Scorer {
     pub(super) model: LoadedModel,
     pub(super) head: RewardHead,
+    /// The policy before training, for methods whose token rewards are held against it.
+    pub(super) reference: Option<crate::model::Decoder>,
     pub(super) objective: Box<dyn Objective>,
     pub(super) device: OpenDevice,
     pub(super) provenance: Provenance,
@@ -90,20 +92,30 @@ impl Scorer {
                 normaliser,
                 &self.device.device,
                 None,
+                self.reference.as_ref(),
             )
-            .await?;
+            .await?
+            .with_extras(super::run::extras(
+                self.objective.as_ref(),
+                &members,
+                &layout,
+                &self.device.device,
+            )?);
             // Pairs scored by a method of demonstrations (or the reverse) have no loss, but have rewards.
             let fits = layout.pairs.is_some() == (self.objective.rows() == RowKind::Pairs);
             if fits {
                 // Past any warm-up: every term at its full weight.
-                let progress = Progress { step: 1, total: 1 };
+                let progress = Progress::END;
                 let evaluation = self.objective.evaluate(&steps, progress);
                 let weight = members.len() as f64 / rows.len() as f64;
                 let loss = super::read(evaluation.loss).await?;
                 *terms.entry("loss".into()).or_insert(0.0) +=
                     weight * f64::from(loss.first().copied().unwrap_or(f32::NAN));
             }
-            let (mean, std) = self.objective.token_rewards(&steps);
+            let rewards = self.objective.token_rewards(&steps);
+            let mean = rewards.mean;
+            // A method without a posterior keeps what the head began with: the prior.
+            let std = rewards.std.unwrap_or_else(|| steps.mask.ones_like());
             let target = self.objective.td_target(&steps);
             let mean = super::read(mean).await?;
             let std = super::read(std).await?;
@@ -222,6 +234,7 @@ impl Run {
             ),
             model,
             head,
+            reference: self.reference.clone(),
             objective,
             device: self.device.clone(),
             batch_size: self.config.batch_size,
@@ -256,7 +269,7 @@ pub(super) fn provenance(
         },
         device: format!("{} ({})", device.info.backend, device.info.adapter),
         precision: device.info.precision.clone(),
-        uncertainty: if objective.has_posterior() {
+        uncertainty: if objective.informs_std() {
             Uncertainty::TdSpread
         } else {
             Uncertainty::PriorOnly

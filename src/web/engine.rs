@@ -28,7 +28,6 @@ pub struct Engine {
 #[wasm_bindgen]
 impl Engine {
     /// An engine without a device.
-    #[wasm_bindgen(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Engine {
         Engine {

@@ -82,7 +82,7 @@ fn labels_follow_the_stated_noise() {
             }
         }
         for (agreed, expected, variance) in bins {
-            assert!(variance > 10.0, "{bins:?}");
+            assert!(variance > 5.0, "{bins:?}");
             assert!(
                 (agreed - expected).abs() < 4.0 * variance.sqrt(),
                 "{noise:?}: {agreed} of {expected}"

@@ -35,6 +35,8 @@ pub fn build(house: &House, optimize: bool) -> Result<()> {
     }
     house.npm_ci(&house.www())?;
     run(&mut house.npm(&house.www(), &["run", "build"]))?;
+    // The token view as one file, which the command embeds for `avascope inspect`.
+    run(&mut house.npm(&house.www(), &["run", "build:report"]))?;
     let index = house.dist().join("index.html");
     if !index.is_file() {
         bail!(

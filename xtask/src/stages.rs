@@ -23,13 +23,14 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// In the order they run: what fails fastest comes first.
+    /// In the order they run: what fails fastest comes first, and the page before the tests, because the command embeds
+    /// the page's token view.
     pub const ALL: [Self; 6] = [
         Self::Fmt,
         Self::Clippy,
-        Self::Test,
         Self::Page,
         Self::Unit,
+        Self::Test,
         Self::Browser,
     ];
 
@@ -233,9 +234,12 @@ fn browser(house: &House) -> Result<()> {
     house.npm_ci(&house.browser_tests())?;
     let chromium = ensure_chromium(house)?;
     println!("Chromium: {}", chromium.display());
+    // Page and command run the same losses side by side: the command is built from the same sources.
+    run(&mut house.cargo(&["build", "--release", "--workspace"]))?;
     let mut node = house.command("node");
     run(node
         .arg(house.browser_tests().join("run.mjs"))
+        .env("AVASCOPE_BIN", house.binary("avascope"))
         .env("CHROME", chromium))
 }
 
@@ -250,7 +254,7 @@ mod tests {
         }
         let message = format!("{:#}", Stage::from_name("tests").unwrap_err());
         assert!(
-            message.contains("fmt, clippy, test, page, unit, browser"),
+            message.contains("fmt, clippy, page, unit, test, browser"),
             "{message}"
         );
     }

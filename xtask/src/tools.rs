@@ -69,6 +69,12 @@ impl House {
         self.www().join("dist")
     }
 
+    /// A program of the workspace's release build.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        self.target.join("release").join(name)
+    }
+
     pub fn browser_tests(&self) -> PathBuf {
         self.root.join("tests").join("browser")
     }

@@ -10,8 +10,8 @@ use anyhow::Result;
 
 /// The page's token view as one file, built by the page's own build and embedded in the command.
 const REPORT: &str = include_str!(concat!(env!("OUT_DIR"), "/report.html"));
-/// Where the records go in it.
-const SLOT: &str = "<script type=\"application/json\" id=\"records\">";
+/// Where the records go in it: the file has it once.
+const SLOT: &str = "[/*avascope-records*/]";
 
 /// Writes one self-contained HTML file with the token view of some rows.
 pub fn run(args: InspectArgs) -> Result<()> {
@@ -21,15 +21,12 @@ pub fn run(args: InspectArgs) -> Result<()> {
             "this build has no token view: build the page first (`cargo xtask build`), then the command",
         ));
     };
-    let rest = after
-        .split_once("</script>")
-        .map_or("</script>", |(_, rest)| rest);
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), Some(args.limit))?;
     let scored = wait(run.scorer.score(&rows))?;
     // `<` never appears literally, so no text of a row can end the script element or open another.
     let json = serde_json::to_string(&scored.records)?.replace('<', "\\u003c");
-    let html = format!("{before}{SLOT}{json}</script>{rest}");
+    let html = format!("{before}{json}{after}");
     write_atomic(&args.out, html.as_bytes())?;
     say!(
         "wrote {} · {} answers · open it in any browser",

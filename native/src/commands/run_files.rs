@@ -57,7 +57,7 @@ impl Default for RunFile {
             model: models::WORLD.into(),
             tokenizer: None,
             data: models::WORLD.into(),
-            world_rows: 2000,
+            world_rows: 3000,
             eval_data: None,
             limit: None,
             device: "auto".into(),

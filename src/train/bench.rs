@@ -1,0 +1,502 @@
+//! How fast a training step and a scoring pass are, against what the device itself can do.
+//!
+//! The step is the real one (trunk, LM head on answer positions, reward head, objective, backward, clipping, AdamW) on
+//! made-up tokens. Each phase ends with the device's own barrier, so that phases are told apart on a GPU too.
+
+use super::TrainError;
+use super::config::{LoraConfig, TrainConfig, Trainable};
+use super::event::DeviceInfo;
+use super::forward::steps_of;
+use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
+use super::run::{LoadedModel, count, prepare_trunk};
+use crate::device::OpenDevice;
+use crate::model::{Architecture, Decoder, ModelConfig};
+use crate::objective::{Objective, Progress};
+use crate::reward::{Layout, RewardHead};
+use crate::world::Rng;
+use burn::tensor::{Device, Distribution, Tensor};
+use serde::Serialize;
+use web_time::Instant;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct BenchPlan {
+    /// Pairs in a step.
+    pub pairs: usize,
+    /// Tokens of each sequence, its prompt included.
+    pub tokens: usize,
+    /// Tokens of the prompt: their logits are not computed.
+    pub prompt: usize,
+    /// Counted steps; two more come before them and are not counted.
+    pub steps: usize,
+    /// Pairs scored forward only.
+    pub score_pairs: usize,
+    /// What trains.
+    pub trainable: Trainable,
+}
+
+/// Middle value and range of repeated measurements, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Seconds {
+    /// The median.
+    pub median: f64,
+    /// The shortest.
+    pub min: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Seconds {
+    /// Of at least one measurement; of none, zeros.
+    pub fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |i: usize| sorted.get(i).copied().unwrap_or(0.0);
+        Self {
+            median: at(sorted.len() / 2),
+            min: at(0),
+            max: at(sorted.len().saturating_sub(1)),
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchReport {
+    /// The model's name.
+    pub model: String,
+    /// The device.
+    pub device: DeviceInfo,
+    /// All parameters, heads included.
+    pub parameters: usize,
+    /// Sequences in a step, twice the pairs.
+    pub sequences: usize,
+    /// Tokens of each sequence.
+    pub tokens: usize,
+    /// Positions of a step whose logits are computed.
+    pub answer_positions: usize,
+    /// A whole training step.
+    pub step: Seconds,
+    /// Its forward pass and loss.
+    pub forward: Seconds,
+    /// Its backward pass.
+    pub backward: Seconds,
+    /// Norm, clipping and AdamW.
+    pub optimizer: Seconds,
+    /// Tokens trained on a second, at the median step.
+    pub train_tokens_per_second: f64,
+    /// Pairs scored forward only.
+    pub score_pairs: usize,
+    /// The time that took.
+    pub score_seconds: f64,
+    /// Tokens scored a second.
+    pub score_tokens_per_second: f64,
+    /// The loss after each step: says that something was trained.
+    pub losses: Vec<f32>,
+    /// The best rate of a square matrix product in this process, GFLOP/s.
+    pub peak_gflops: f64,
+    /// The size of that product.
+    pub peak_size: usize,
+    /// Matrix-product work of a step, GFLOP: two for each multiply-add, forward and backward.
+    pub step_gflop: f64,
+    /// The share of the median step that this work takes at the peak rate: 1 is a step without any other cost.
+    pub step_peak_share: f64,
+}
+
+/// Measures. `device` is without autodiff.
+pub async fn bench(
+    mut model: LoadedModel,
+    plan: &BenchPlan,
+    device: OpenDevice,
+) -> Result<BenchReport, TrainError> {
+    let setting = |setting, value: usize, way_out| TrainError::Setting {
+        setting,
+        value: value.to_string(),
+        way_out,
+    };
+    let most = model.decoder.config.max_position;
+    if plan.tokens < 2 || plan.tokens > most {
+        return Err(setting(
+            "tokens",
+            plan.tokens,
+            "use at least 2 and no more than the model has positions for",
+        ));
+    }
+    if plan.prompt == 0 || plan.prompt >= plan.tokens {
+        return Err(setting(
+            "prompt",
+            plan.prompt,
+            "use at least 1 and fewer than the tokens of a sequence",
+        ));
+    }
+    if plan.pairs == 0 || plan.pairs > 4096 {
+        return Err(setting("pairs", plan.pairs, "use 1 to 4096"));
+    }
+    let (peak_gflops, peak_size) = matmul_peak(&device.device).await?;
+
+    let config = TrainConfig {
+        trainable: plan.trainable.clone(),
+        learning_rate: 1e-5,
+        ..TrainConfig::default()
+    };
+    let objective = crate::objective::build(&config.method, &config.options)?;
+    let autodiff = device.device.clone().autodiff();
+    model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
+    let mut head = RewardHead::at_prior(
+        model.decoder.config.hidden_size,
+        objective.steps_config().raw_spread_at_prior(),
+        &autodiff,
+    );
+    head.weights = head.weights.trainable(&autodiff, |_| true);
+    let mut rng = Rng::new(config.seed);
+    let vocabulary = model.decoder.config.vocab_size;
+
+    let mut bench = Bench {
+        optimizer: Optimizer::new(config.weight_decay),
+        decoder: model.decoder,
+        head,
+        objective,
+        device: device.device.clone(),
+        config,
+    };
+    let (mut forward, mut backward, mut optimizer, mut whole) = (vec![], vec![], vec![], vec![]);
+    let mut losses = Vec::new();
+    let mut answer_positions = 0;
+    for step in 0..plan.steps.max(1) + WARM_UP {
+        let layout = made_up(plan.pairs, plan.tokens, plan.prompt, vocabulary, &mut rng);
+        answer_positions = layout.step_mask().iter().filter(|m| **m).count();
+        let (loss, times) = bench.step(&layout, step, plan.steps + WARM_UP).await?;
+        if step >= WARM_UP {
+            losses.push(loss);
+            forward.push(times[0]);
+            backward.push(times[1]);
+            optimizer.push(times[2]);
+            whole.push(times.iter().sum());
+        }
+    }
+    let parameters = bench.decoder.parameters() + bench.head.weights.parameters();
+    let work = step_flop(
+        &bench.decoder,
+        &bench.config.trainable,
+        2 * plan.pairs,
+        plan.tokens,
+        answer_positions,
+    );
+
+    let score_seconds = bench
+        .score(plan, vocabulary, &mut rng)
+        .await
+        .map(|times| times.iter().sum::<f64>())?;
+    let step = Seconds::of(&whole);
+    let tokens = (2 * plan.pairs * plan.tokens) as f64;
+    let score_tokens = (2 * plan.score_pairs * plan.tokens) as f64;
+    Ok(BenchReport {
+        model: model.name,
+        device: device.info,
+        parameters,
+        sequences: 2 * plan.pairs,
+        tokens: plan.tokens,
+        answer_positions,
+        step,
+        forward: Seconds::of(&forward),
+        backward: Seconds::of(&backward),
+        optimizer: Seconds::of(&optimizer),
+        train_tokens_per_second: tokens / step.median,
+        score_pairs: plan.score_pairs,
+        score_seconds,
+        score_tokens_per_second: if plan.score_pairs == 0 {
+            0.0
+        } else {
+            score_tokens / score_seconds
+        },
+        losses,
+        peak_gflops,
+        peak_size,
+        step_gflop: work / 1e9,
+        step_peak_share: work / 1e9 / peak_gflops / step.median,
+    })
+}
+
+/// The first steps compile kernels and fill caches.
+const WARM_UP: usize = 2;
+
+/// Pairs scored at once, which is what an evaluation does.
+const SCORE_BATCH: usize = 16;
+
+struct Bench {
+    decoder: Decoder,
+    head: RewardHead,
+    objective: Box<dyn Objective>,
+    optimizer: Optimizer,
+    device: Device,
+    config: TrainConfig,
+}
+
+impl Bench {
+    /// One step: its loss, and the seconds of forward, backward and optimiser.
+    async fn step(
+        &mut self,
+        layout: &Layout,
+        step: usize,
+        total: usize,
+    ) -> Result<(f32, [f64; 3]), TrainError> {
+        let autodiff = self.device.clone().autodiff();
+        let started = Instant::now();
+        let steps = steps_of(
+            &self.decoder,
+            &self.head,
+            self.objective.as_ref(),
+            layout,
+            count(std::slice::from_ref(layout)),
+            &autodiff,
+            None,
+            None,
+        )
+        .await?;
+        let evaluation = self.objective.evaluate(&steps, Progress { step, total });
+        let loss = evaluation.loss.clone().inner();
+        drop(steps);
+        let loss = first(loss).await?;
+        let forward = started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let mut gradients = NamedGradients::new();
+        let mut backward = evaluation.loss.backward();
+        collect_gradients("", &self.decoder.weights, &mut backward, &mut gradients);
+        if let Some(lora) = &self.decoder.lora {
+            collect_gradients("lora.", &lora.weights, &mut backward, &mut gradients);
+        }
+        collect_gradients("", &self.head.weights, &mut backward, &mut gradients);
+        drop(backward);
+        self.barrier().await?;
+        let back = started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let norm = global_norm(&mut gradients, &self.device);
+        let scale = clip_scale(&norm, self.config.max_grad_norm);
+        let (rate, scale) = (self.config.learning_rate, scale.as_ref());
+        let (weights, optimizer) = (&mut self.decoder.weights, &mut self.optimizer);
+        optimizer.step("", weights, &mut gradients, rate, scale);
+        if let Some(lora) = &mut self.decoder.lora {
+            optimizer.step("lora.", &mut lora.weights, &mut gradients, rate, scale);
+        }
+        optimizer.step("", &mut self.head.weights, &mut gradients, rate, scale);
+        self.barrier().await?;
+        Ok((loss, [forward, back, started.elapsed().as_secs_f64()]))
+    }
+
+    /// Scores made-up pairs forward only; seconds of each batch.
+    async fn score(
+        &self,
+        plan: &BenchPlan,
+        vocabulary: usize,
+        rng: &mut Rng,
+    ) -> Result<Vec<f64>, TrainError> {
+        let decoder = self.decoder.clone().inner();
+        let mut head = self.head.clone();
+        head.weights = head.weights.inner();
+        let mut times = Vec::new();
+        let mut left = plan.score_pairs;
+        // One batch more than is counted: a forward pass without autodiff may need kernels of its own.
+        let mut counted = false;
+        while left > 0 {
+            let pairs = left.min(SCORE_BATCH);
+            let layout = made_up(pairs, plan.tokens, plan.prompt, vocabulary, rng);
+            let started = Instant::now();
+            let steps = steps_of(
+                &decoder,
+                &head,
+                self.objective.as_ref(),
+                &layout,
+                count(std::slice::from_ref(&layout)),
+                &self.device,
+                None,
+                None,
+            )
+            .await?;
+            let rewards = self.objective.token_rewards(&steps);
+            let mean = rewards.mean;
+            let std = rewards.std.unwrap_or_else(|| steps.mask.ones_like());
+            super::read(mean).await?;
+            super::read(std).await?;
+            if counted {
+                times.push(started.elapsed().as_secs_f64());
+                left -= pairs;
+            }
+            counted = true;
+        }
+        Ok(times)
+    }
+
+    /// Waits until the device has done all that was asked of it. One number is read back, because that is the barrier
+    /// that every backend has, the browser's included.
+    async fn barrier(&self) -> Result<(), TrainError> {
+        let last = match self.head.weights.iter().next() {
+            Some((_, crate::model::Weight::Vector(tensor))) => tensor.clone().inner().sum(),
+            Some((_, crate::model::Weight::Matrix(tensor))) => tensor.clone().inner().sum(),
+            None => Tensor::zeros([1], &self.device),
+        };
+        first(last).await.map(|_| ())
+    }
+}
+
+async fn first(tensor: Tensor<1>) -> Result<f32, TrainError> {
+    let values = super::read(tensor).await?;
+    Ok(values.first().copied().unwrap_or(f32::NAN))
+}
+
+/// Pairs of random tokens without padding.
+fn made_up(pairs: usize, tokens: usize, prompt: usize, vocabulary: usize, rng: &mut Rng) -> Layout {
+    let rows = 2 * pairs;
+    Layout {
+        rows,
+        tokens,
+        ids: (0..rows * tokens)
+            .map(|_| rng.below(vocabulary) as u32)
+            .collect(),
+        segments: vec![1; rows * tokens],
+        response: (0..rows * tokens).map(|i| i % tokens >= prompt).collect(),
+        pairs: Some(pairs),
+    }
+}
+
+/// Matrix-product work of one training step in floating-point operations. Attention counts in full, as it is computed;
+/// backward, a product of a trained matrix costs two more, one of a frozen matrix one more.
+fn step_flop(
+    decoder: &Decoder,
+    trainable: &Trainable,
+    sequences: usize,
+    tokens: usize,
+    answer_positions: usize,
+) -> f64 {
+    let config = &decoder.config;
+    let positions = (sequences * tokens) as f64;
+    let adapter = decoder
+        .lora
+        .as_ref()
+        .map_or(0, |lora| lora.weights.parameters()) as f64;
+    let layers = 2.0 * positions * layer_matrices(config);
+    let vocabulary = 2.0 * (answer_positions * config.hidden_size * config.vocab_size) as f64;
+    let attention =
+        4.0 * positions * (tokens * config.heads * config.head_dim) as f64 * config.layers as f64;
+    match trainable {
+        Trainable::Full => 3.0 * (layers + vocabulary + attention),
+        Trainable::Lora(_) => {
+            2.0 * (layers + vocabulary) + 3.0 * attention + 6.0 * positions * adapter
+        }
+        Trainable::Heads => layers + vocabulary + attention,
+    }
+}
+
+/// Values in the matrices of all layers.
+fn layer_matrices(config: &ModelConfig) -> f64 {
+    let (h, wide) = (config.hidden_size, config.intermediate_size);
+    let attention = 2 * h * (config.heads + config.kv_heads) * config.head_dim;
+    let feed_forward = match config.architecture {
+        Architecture::Gpt2 => 2 * h * wide,
+        _ => 3 * h * wide,
+    };
+    ((attention + feed_forward) * config.layers) as f64
+}
+
+/// The best rate in GFLOP/s of a square f32 product, and its size. Sizes double until one product takes long enough
+/// to be timed well.
+async fn matmul_peak(device: &Device) -> Result<(f64, usize), TrainError> {
+    let mut best = (0.0, 0);
+    let mut size = 256;
+    loop {
+        let a = Tensor::<2>::random([size, size], Distribution::Default, device);
+        let b = Tensor::<2>::random([size, size], Distribution::Default, device);
+        let mut shortest = f64::INFINITY;
+        let began = Instant::now();
+        for round in 0..6 {
+            let started = Instant::now();
+            let product = a.clone().matmul(b.clone());
+            first(product.slice([0..1, 0..1]).reshape([1])).await?;
+            if round > 0 {
+                shortest = shortest.min(started.elapsed().as_secs_f64());
+            }
+            if round > 1 && began.elapsed().as_secs_f64() > 2.0 {
+                break;
+            }
+        }
+        let rate = 2.0 * (size as f64).powi(3) / shortest / 1e9;
+        if rate > best.0 {
+            best = (rate, size);
+        }
+        if shortest > 0.02 || size >= 8192 {
+            return Ok(best);
+        }
+        size *= 2;
+    }
+}
+
+/// What the command line calls the ways to train.
+pub fn trainable_of(name: &str) -> Trainable {
+    match name {
+        "lora" => Trainable::Lora(LoraConfig::default()),
+        "heads" => Trainable::Heads,
+        _ => Trainable::Full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{DeviceChoice, open};
+
+    #[test]
+    fn a_bench_of_the_world_trains_and_its_figures_fit_together() {
+        pollster::block_on(async {
+            let device = open(DeviceChoice::Cpu).await.unwrap();
+            let model = crate::train::world_model(&device.device).unwrap();
+            let plan = BenchPlan {
+                pairs: 2,
+                tokens: 12,
+                prompt: 4,
+                steps: 2,
+                score_pairs: 3,
+                trainable: Trainable::Full,
+            };
+            let report = bench(model, &plan, device).await.unwrap();
+            assert_eq!(report.answer_positions, 2 * 2 * 8);
+            assert_eq!(report.losses.len(), 2);
+            assert!(report.losses.iter().all(|loss| loss.is_finite()));
+            assert!(report.step.min <= report.step.median && report.step.median <= report.step.max);
+            assert!(report.peak_gflops > 0.0 && report.step_peak_share > 0.0);
+        });
+    }
+
+    #[test]
+    fn work_is_counted_as_by_hand() {
+        let device = Device::flex();
+        let mut config = crate::train::world_model(&device).unwrap().decoder.config;
+        config.hidden_size = 8;
+        config.intermediate_size = 16;
+        config.layers = 2;
+        config.heads = 2;
+        config.kv_heads = 1;
+        config.head_dim = 4;
+        // q, o: 64 each; k, v: 32 each; three of 128.
+        assert_eq!(layer_matrices(&config), 2.0 * (192.0 + 384.0));
+    }
+
+    #[test]
+    fn sizes_that_no_step_can_have_are_refused() {
+        pollster::block_on(async {
+            let device = open(DeviceChoice::Cpu).await.unwrap();
+            for (pairs, tokens, prompt) in [(0, 8, 2), (2, 1, 1), (2, 8, 8), (2, 100_000, 4)] {
+                let model = crate::train::world_model(&device.device).unwrap();
+                let plan = BenchPlan {
+                    pairs,
+                    tokens,
+                    prompt,
+                    steps: 1,
+                    score_pairs: 0,
+                    trainable: Trainable::Heads,
+                };
+                assert!(bench(model, &plan, device.clone()).await.is_err());
+            }
+        });
+    }
+}

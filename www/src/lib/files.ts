@@ -1,0 +1,46 @@
+// Files a person gives: sizes first, then bytes.
+
+/** wasm32 addresses 4 GiB, and a single buffer holds about 2: a larger model cannot be opened in a page. */
+export const MOST_BYTES = 2 * 1024 ** 3
+/** A small archive can unpack to anything; rows beyond this belong on the command line. */
+export const MOST_UNPACKED = 512 * 1024 ** 2
+
+const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2).toLocaleString('en')} MiB`
+
+export async function readModel(files: File[]): Promise<Uint8Array[]> {
+  const total = files.reduce((sum, file) => sum + file.size, 0)
+  if (total > MOST_BYTES) {
+    throw new Error(`These files hold ${mebibytes(total)}, and a page can hold about ${mebibytes(MOST_BYTES)}. Take a smaller model, or the avascope command.`)
+  }
+  const out: Uint8Array[] = []
+  for (const file of files) out.push(new Uint8Array(await file.arrayBuffer()))
+  return out
+}
+
+/** The rows' bytes, unpacked where the name ends in .gz. */
+export async function readData(file: File, mostUnpacked = MOST_UNPACKED): Promise<Uint8Array> {
+  if (file.size > MOST_UNPACKED) throw new Error(`${file.name} holds ${mebibytes(file.size)}; the page takes up to ${mebibytes(MOST_UNPACKED)} of rows.`)
+  if (!file.name.endsWith('.gz')) return new Uint8Array(await file.arrayBuffer())
+  const reader = file.stream().pipeThrough(new DecompressionStream('gzip')).getReader()
+  const parts: Uint8Array[] = []
+  let size = 0
+  for (;;) {
+    const { done, value } = await reader.read().catch(() => {
+      throw new Error(`${file.name} is not a gzip file, or it is damaged.`)
+    })
+    if (done) break
+    size += value.length
+    if (size > mostUnpacked) {
+      await reader.cancel()
+      throw new Error(`${file.name} unpacks to more than ${mebibytes(mostUnpacked)}. Cut it into smaller files.`)
+    }
+    parts.push(value)
+  }
+  const out = new Uint8Array(size)
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}

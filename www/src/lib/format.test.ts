@@ -1,0 +1,20 @@
+import { expect, it } from 'vitest'
+import * as format from './format'
+
+it('signs rewards, and never writes a negative zero', () => {
+  expect(format.reward(0.1234)).toBe('+0.12')
+  expect(format.reward(-1.5)).toBe('\u22121.50')
+  expect(format.reward(-0)).toBe('+0.00')
+  expect(format.reward(-0.001)).toBe('\u22120.0010')
+})
+it('writes times as people say them', () => {
+  expect(format.duration(59)).toBe('59 s')
+  expect(format.duration(61)).toBe('1 min 01 s')
+  expect(format.duration(3700)).toBe('1 h 01 min')
+  expect(format.duration(Infinity)).toBe('')
+})
+it('says which device computes, and why', () => {
+  const base = { asked: 'auto', adapter: 'wasm32', precision: 'f32', note: null }
+  expect(format.device({ ...base, backend: 'cpu' })).toBe('CPU in this page, because no WebGPU adapter was granted')
+  expect(format.device({ ...base, backend: 'webgpu', adapter: 'Some GPU' })).toBe('WebGPU, Some GPU')
+})

@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest'
+import type { TokenReward } from './protocol.gen'
+import { glyphs, units } from './units'
+
+const token = (text: string, start: number, mean = 1, std = 3): TokenReward => ({ id: start, text, start, end: start + [...text].length, mean, std, true_mean: mean })
+const eos: TokenReward = { id: 2, text: '<eos>', start: 9, end: 9, mean: 0.5, std: 1 }
+
+describe('what the token view draws', () => {
+  it('keeps every token as it is, with its space outside the colour', () => {
+    const [a, b] = units([token('un', 0), token(' do', 2)], 'token')
+    expect([a!.lead, a!.shown, b!.lead, b!.shown]).toEqual(['', 'un', ' ', 'do'])
+  })
+  it('joins tokens into words whose rewards add up', () => {
+    const words = units([token('un', 0, 1, 3), token('do', 2, 2, 4), token(' it', 4, -1), eos], 'word')
+    expect(words.map((word) => word.shown)).toEqual(['undo', 'it', '<eos>'])
+    expect(words[0]).toMatchObject({ mean: 3, std: 5, truth: 3, ids: [0, 2], first: 0 })
+    expect(words[2]).toMatchObject({ special: true, truth: null, first: 3 })
+  })
+  it('shows white space, line ends and characters that hide', () => {
+    expect(glyphs('\n')).toBe('⏎')
+    expect(units([token('  ', 0)], 'token')[0]!.shown).toBe('␣␣')
+    expect(units([token('a\n', 0)], 'token')[0]).toMatchObject({ shown: 'a⏎', breaks: true })
+    expect(glyphs('\u202e')).toBe('\ufffd')
+  })
+  it('does not take a missing number for zero', () => {
+    expect(units([{ ...eos, mean: null as unknown as number }], 'token')[0]!.mean).toBeNaN()
+  })
+  it('takes no tokens', () => {
+    expect(units([], 'word')).toEqual([])
+  })
+})

@@ -1,0 +1,2 @@
+// Svelte reads TypeScript and CSS itself; no preprocessor is needed.
+export default {}
