@@ -65,12 +65,12 @@ fn a_run_of_heads_resumes_exactly() {
 
 #[test]
 fn a_run_with_reward_weights_resumes_exactly_and_is_scored() {
-    resumes_exactly("--trainable heads -O rwt=reward");
+    resumes_exactly("--trainable heads -O rwt=reward -O rwt_scale=length -O rwt_sqrt_d=true");
     let scratch = tempfile::tempdir().unwrap();
     avascope(
         scratch.path(),
         &format!(
-            "{} -q --steps 5 --learning-rate 0.05 -O rwt=reward",
+            "{} -q --steps 5 --learning-rate 0.05 -O rwt=reward -O rwt_scale=length -O rwt_sqrt_d=true",
             tiny("run")
         ),
         &[],
@@ -98,7 +98,7 @@ fn other_settings_are_refused_where_they_change_what_is_drawn_and_told_where_not
     let scratch = tempfile::tempdir().unwrap();
     avascope(
         scratch.path(),
-        &format!("{} -q --steps 4", tiny("run")),
+        &format!("{} -q --steps 4 --learning-rate 0.001", tiny("run")),
         &[],
     )
     .code(0);

@@ -109,7 +109,10 @@ fn neither_padding_nor_batch_size_nor_order_changes_a_rows_rewards() {
     fs::write(scratch.path().join("reversed.jsonl"), reversed).unwrap();
     for (name, more) in [
         ("pairs", ""),
-        ("weighted", "-O rwt=reward"),
+        (
+            "weighted",
+            "-O rwt=reward -O rwt_scale=length -O rwt_sqrt_d=true",
+        ),
         ("demonstrations", "--method ava_d"),
         ("sums", "--method bradley_terry_sum"),
     ] {
