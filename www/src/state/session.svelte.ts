@@ -34,7 +34,7 @@ export class Session {
   /** What the run was made from. */
   applied = $state.raw<TrainConfig | null>(null)
   worldSeed = $state(0)
-  worldRows = $state(600)
+  worldRows = $state(3000)
 
   run = $state.raw<RunInfo | null>(null)
   watchable = $state.raw<string[]>([])
