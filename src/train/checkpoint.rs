@@ -270,15 +270,13 @@ pub(super) async fn scorer(
 ) -> Result<Scorer, TrainError> {
     let state = read_state(bytes)?;
     let objective = crate::objective::build(&state.config.method, &state.config.options)?;
+    // As training did: the reference is the model as it came, with the adapter that it may bring.
+    let reference = objective.needs_reference().then(|| model.decoder.clone());
     if let Trainable::Lora(lora) = &state.config.trainable
         && model.decoder.lora.is_none()
     {
         let adapter = fresh_adapter(&model.decoder, lora, state.config.seed, &device.device)?;
         model.decoder.lora = Some(adapter);
-    }
-    let mut reference = objective.needs_reference().then(|| model.decoder.clone());
-    if let Some(reference) = &mut reference {
-        reference.lora = None;
     }
     if matches!(state.config.trainable, Trainable::Full) {
         // As training did: an adapter that the model brings became part of the weights.

@@ -36,7 +36,7 @@ pub enum TrainError {
     Vocabulary(String),
     /// A number left the range of f32. Nothing was saved after it.
     #[error(
-        "{term} became {value} at step {step}{row}. The last good checkpoint is untouched; resume from it with a lower `learning_rate` or `max_grad_norm`, or start again"
+        "{term} became {value} at step {step}{row}. Nothing was saved after the last good checkpoint: resume from it with a lower `learning_rate`, or, where there is none, look at the model's own weights"
     )]
     NonFinite {
         /// The first term that is not finite.

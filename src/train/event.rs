@@ -70,6 +70,8 @@ pub enum FinishReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "snake_case")]
+// The large variant is sent once a run: a box would save nothing and burden every reader.
+#[allow(clippy::large_enum_variant)]
 pub enum Event {
     /// A run begins, or goes on from `step`.
     Started {

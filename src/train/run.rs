@@ -122,7 +122,9 @@ impl Run {
         if truncated_rows > 0 {
             let kept = match config.truncation {
                 Truncation::KeepStart => "their starts were kept",
-                _ => "their ends were kept, and as much of the prompt as fits",
+                _ => {
+                    "prompts lost tokens from the left, and where that was not enough answers from the right"
+                }
             };
             warnings.push(format!(
                 "{} longer than {} tokens: {kept} (`truncation`, `max_length`)",

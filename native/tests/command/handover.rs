@@ -1,0 +1,180 @@
+//! What the command writes, others read: Hugging Face directories, PEFT adapters, and the command itself.
+
+use crate::support::*;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn a_trained_model_is_a_hugging_face_directory_of_the_same_scores() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    for mode in ["full", "lora", "heads"] {
+        avascope(
+            here,
+            &format!(
+                "{} -q --steps 8 --learning-rate 0.01 --trainable {mode}",
+                tiny(mode)
+            ),
+            &[],
+        )
+        .code(0);
+        let merged = format!("{mode}-merged");
+        avascope(here, "convert", &[mode, &merged]).code(0);
+        // The head alone decides rewards, given the trunk: heads trained for no step on each trunk give the same losses.
+        let loss = |model: &str, out: &str| {
+            let words = format!(
+                "train -q --model {model} --world-rows 20 --held-out 0 --device cpu --steps 1 --out {out}"
+            );
+            avascope(here, &words, &[]).code(0);
+            metrics(&here.join(out))[&("step".into(), 1)]["loss"]
+                .as_f64()
+                .unwrap()
+        };
+        let converted = loss(&merged, &format!("{mode}-a"));
+        let expected = match mode {
+            "full" => loss("full/final", "full-b"),
+            "heads" => loss("world", "heads-b"),
+            _ => {
+                // The adapter beside its base model is read as PEFT's.
+                avascope(here, "convert world base", &[]).code(0);
+                for name in ["adapter_config.json", "adapter_model.safetensors"] {
+                    fs::copy(
+                        here.join("lora/final").join(name),
+                        here.join("base").join(name),
+                    )
+                    .unwrap();
+                }
+                avascope(
+                    here,
+                    "train --model lora/final --device cpu --out x --steps 1",
+                    &[],
+                )
+                .code(3)
+                .says(&["holds an adapter and no model", "avascope convert"]);
+                loss("base", "lora-b")
+            }
+        };
+        assert!(
+            (converted - expected).abs() < 1e-4,
+            "{mode}: {converted} and {expected}"
+        );
+        if mode != "heads" {
+            let untrained = loss("world", &format!("{mode}-c"));
+            assert!(
+                (converted - untrained).abs() > 1e-3,
+                "{mode} learned nothing"
+            );
+        }
+    }
+    avascope(here, "convert full full-merged", &[])
+        .code(2)
+        .says(&["already holds a model"]);
+}
+
+#[test]
+fn an_adapter_reads_back_through_the_model_room() {
+    let scratch = tempfile::tempdir().unwrap();
+    avascope(
+        scratch.path(),
+        &format!("{} -q --steps 3 --trainable lora --lora-r 2", tiny("run")),
+        &[],
+    )
+    .code(0);
+    let device = avascope::device::DeviceChoice::Cpu;
+    let device = pollster::block_on(avascope::device::open(device))
+        .unwrap()
+        .device;
+    let model = avascope::train::world_model(&device).unwrap();
+    let read = |name: &str| fs::read(scratch.path().join("run/final").join(name)).unwrap();
+    let (config, weights) = (
+        read("adapter_config.json"),
+        read("adapter_model.safetensors"),
+    );
+    let lora =
+        avascope::model::Lora::load(&model.decoder.config, &config, &weights, &device).unwrap();
+    assert_eq!(lora.config.rank, 2);
+    // Seven layers a block, two blocks, A and B.
+    assert_eq!(lora.weights.len(), 7 * 2 * 2);
+}
+
+#[test]
+fn a_checkpoint_fits_only_the_model_it_began_with() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    avascope(here, &format!("{} -q --steps 2", tiny("full")), &[]).code(0);
+    avascope(
+        here,
+        &format!("{} -q --steps 2 --trainable heads", tiny("heads")),
+        &[],
+    )
+    .code(0);
+    avascope(
+        here,
+        "score heads --device cpu --model full/final --limit 1",
+        &[],
+    )
+    .code(3)
+    .says(&["another trunk", "world"]);
+    avascope(
+        here,
+        "score full --device cpu --model full/final --limit 1",
+        &[],
+    )
+    .code(0);
+}
+
+#[test]
+fn llama2c_and_hugging_face_forms_of_a_model_score_alike() {
+    let stories = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../shared/models/stories260K"
+    ));
+    if !stories.is_dir() {
+        println!("SKIPPED: no {}", stories.display());
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let source = stories.join("stories260K.bin");
+    avascope(here, "convert", &[source.to_str().unwrap(), "hf"]).code(0);
+    avascope(here, "convert hf again", &[]).code(0);
+    assert_eq!(
+        fs::read(here.join("hf/model.safetensors")).unwrap(),
+        fs::read(here.join("again/model.safetensors")).unwrap()
+    );
+
+    let mut rows = String::new();
+    for i in 0..6 {
+        rows += &format!(
+            "{{\"prompt\":\"Once upon a time, \",\"chosen\":\"{i} little cats ran home.\",\"rejected\":\"Cats {i} the of.\"}}\n"
+        );
+    }
+    fs::write(here.join("rows.jsonl"), rows).unwrap();
+    let run = [
+        "--data",
+        "rows.jsonl",
+        "--held-out",
+        "0",
+        "--steps",
+        "3",
+        "--trainable",
+        "heads",
+        "--learning-rate",
+        "0.05",
+    ];
+    let train = |model: &str, out: &str| {
+        let more: Vec<&str> = ["--model", model, "--out", out]
+            .into_iter()
+            .chain(run)
+            .collect();
+        avascope(here, "train -q --device cpu", &more).code(0);
+        avascope(here, "score --device cpu --data rows.jsonl", &[out])
+            .code(0)
+            .lines()
+    };
+    let llama2c = train(source.to_str().unwrap(), "a");
+    assert_eq!(llama2c.len(), 12);
+    assert_eq!(llama2c[0]["answer"], "0 little cats ran home.");
+    let difference = largest_difference(&llama2c, &train("hf", "b"));
+    assert!(difference < 1e-5, "{difference}");
+}
