@@ -3,8 +3,8 @@
 //! Sources: Llama 2 (arXiv 2307.09288), Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388). N = B·T rows throughout.
 
 use super::attention::{Pass, attend};
+use super::host::silu;
 use super::{Decoder, ForwardOptions};
-use burn::tensor::activation::silu;
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
 

@@ -10,6 +10,7 @@ mod error;
 mod generate;
 pub mod gguf;
 mod gpt2;
+pub(crate) mod host;
 pub mod huggingface;
 mod import;
 mod llama;

@@ -4,64 +4,16 @@
 //! matrix is fresh memory. Flex keeps a tensor as a buffer on the host, which goes out of a tensor and back into one
 //! without a copy where nobody else holds it; so here a step is one pass over weight, gradient and both moments.
 
+use crate::model::host::{Buffer, CHUNK, take};
 use burn::optim::AdaptiveMomentumState;
-use burn::tensor::{Device, Tensor, TensorData};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use burn::tensor::{Tensor, TensorData};
 
 /// PyTorch's epsilon; Burn's default of 1e-5 damps the small gradients of reward heads.
 pub const EPSILON: f32 = 1e-8;
-/// The usual decay rates of the moments.
-const BETA_1: f32 = 0.9;
-const BETA_2: f32 = 0.999;
-
-/// Numbers that one thread handles at a time: large enough that handing out work costs nothing, and a multiple of the
-/// lanes of [`squares`].
-const CHUNK: usize = 1 << 16;
-
-/// Whether the tensors of `device` (without autodiff) are buffers on the host.
-pub fn is_here(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
-/// The values of a tensor on the processor: taken out without a copy where nobody else holds them.
-pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    take(tensor).values().to_vec()
-}
-
-/// The buffer of a tensor on the processor.
-fn take<const D: usize>(tensor: Tensor<D>) -> Buffer {
-    let mut data = pin!(tensor.into_data_async());
-    // Nothing is computed elsewhere, so the answer is there at once; a waker that does nothing is enough.
-    match data.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(data)) => Buffer(data),
-        Poll::Ready(Err(error)) => panic!("the processor's own memory cannot be read: {error:?}"),
-        Poll::Pending => panic!("a tensor of the processor is not ready: it is on another device"),
-    }
-}
-
-/// f32 values in a tensor's own memory.
-struct Buffer(TensorData);
-
-impl Buffer {
-    fn values(&self) -> &[f32] {
-        self.0.as_slice().unwrap_or_else(|error| not_f32(&error))
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        self.0
-            .as_mut_slice()
-            .unwrap_or_else(|error| not_f32(&error))
-    }
-
-    fn tensor<const D: usize>(self, device: &Device) -> Tensor<D> {
-        Tensor::from_data(self.0, device)
-    }
-}
-
-fn not_f32(error: &dyn std::fmt::Debug) -> ! {
-    panic!("parameters, gradients and moments are f32: {error:?}")
-}
+/// The usual decay rate of the first moment.
+pub const BETA_1: f32 = 0.9;
+/// The usual decay rate of the second moment.
+pub const BETA_2: f32 = 0.999;
 
 /// Σ x² of a tensor on the processor, which keeps its memory.
 pub fn square_sum<const D: usize>(tensor: &mut Tensor<D>) -> f64 {
@@ -121,7 +73,7 @@ pub fn adamw<const D: usize>(
     let (time, first, second) = match state {
         Some(state) => (state.time + 1, take(state.moment_1), take(state.moment_2)),
         None => {
-            let zeros = || Buffer(TensorData::zeros::<f32, _>(shape));
+            let zeros = || Buffer::zeros(&shape);
             (1, zeros(), zeros())
         }
     };
@@ -190,7 +142,9 @@ fn step_chunk(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::host::read;
     use burn::optim::{AdamWConfig, Optimizer as _};
+    use burn::tensor::Device;
     use burn::tensor::Distribution;
 
     #[test]

@@ -1,11 +1,13 @@
 //! AdamW over named tensors, with the global gradient norm clipped on the device.
 //!
-//! Source: *Decoupled Weight Decay Regularization*, arXiv 1711.05101, as Burn implements it; decay falls on matrices
-//! only, which is the usual practice. The step count is one number for all tensors.
+//! Source: *Decoupled Weight Decay Regularization*, arXiv 1711.05101; decay falls on matrices only, which is the usual
+//! practice. On the processor a step is one pass over memory; elsewhere it is written with few operations a tensor, since
+//! each is a kernel to launch and a pass over the device's memory.
 
 use super::host;
+use crate::model::host::{is_here, read};
 use crate::model::{Weight, Weights};
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
+use burn::optim::AdaptiveMomentumState;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 
@@ -38,7 +40,7 @@ pub fn collect_gradients(
 
 /// The Euclidean norm of all gradients together, `[1]`.
 pub fn global_norm(gradients: &mut NamedGradients, device: &Device) -> Tensor<1> {
-    if host::is_here(device) {
+    if is_here(device) {
         let squares = gradients.values_mut().map(|gradient| match gradient {
             Weight::Vector(tensor) => host::square_sum(tensor),
             Weight::Matrix(tensor) => host::square_sum(tensor),
@@ -73,68 +75,88 @@ pub fn clip_scale(norm: &Tensor<1>, largest: f64) -> Option<Tensor<1>> {
 /// AdamW's moments by tensor name.
 #[derive(Clone)]
 pub struct Optimizer {
-    matrices: AdamW,
-    vectors: AdamW,
     weight_decay: f64,
     states: BTreeMap<String, State>,
 }
 
 #[derive(Clone)]
 enum State {
-    Vector(AdamWState<1>),
-    Matrix(AdamWState<2>),
+    Vector(AdaptiveMomentumState<1>),
+    Matrix(AdaptiveMomentumState<2>),
 }
 
 /// What one optimiser step does to every tensor.
-struct Update<'a> {
+struct Update {
     learning_rate: f64,
-    /// Multiplies gradients on the processor.
-    factor: f32,
-    /// `[1]`, multiplies gradients elsewhere.
-    scale: Option<&'a Tensor<1>>,
-    here: bool,
+    place: Place,
 }
 
-impl Update<'_> {
-    /// `decay` is the weight decay that `rule` holds too.
+/// Where the tensors are, with what their gradients are multiplied by.
+enum Place {
+    /// On the processor.
+    Here { factor: f32 },
+    /// Elsewhere: the factor stays on the device, so that nothing waits for it.
+    There { factor: Tensor<1> },
+}
+
+impl Update {
     fn apply<const D: usize>(
         &self,
-        rule: &AdamW,
         decay: f64,
         tensor: Tensor<D>,
         gradient: Tensor<D>,
-        state: Option<AdamWState<D>>,
-    ) -> (Tensor<D>, Option<AdamWState<D>>) {
-        if self.here {
-            let (tensor, momentum) = host::adamw(
-                tensor,
-                gradient,
-                state.map(|state| state.momentum),
-                self.factor,
-                self.learning_rate,
-                decay,
-            );
-            return (tensor, Some(AdamWState::new(momentum)));
+        state: Option<AdaptiveMomentumState<D>>,
+    ) -> (Tensor<D>, AdaptiveMomentumState<D>) {
+        let rate = self.learning_rate;
+        match &self.place {
+            Place::Here { factor } => host::adamw(tensor, gradient, state, *factor, rate, decay),
+            Place::There { factor } => adamw(tensor, gradient, state, factor.clone(), rate, decay),
         }
-        let gradient = match self.scale {
-            Some(scale) => gradient * scale.clone().reshape([1; D]),
-            None => gradient,
-        };
-        rule.step(self.learning_rate, tensor, gradient, state)
     }
+}
+
+/// One AdamW step with tensor operations: the formula of [`host::adamw`]. The corrections of both moments are drawn out
+/// of the division, and `factor` goes into the numbers that the moments' shares are multiplied by.
+fn adamw<const D: usize>(
+    tensor: Tensor<D>,
+    gradient: Tensor<D>,
+    state: Option<AdaptiveMomentumState<D>>,
+    factor: Tensor<1>,
+    learning_rate: f64,
+    decay: f64,
+) -> (Tensor<D>, AdaptiveMomentumState<D>) {
+    let (beta_1, beta_2) = (f64::from(host::BETA_1), f64::from(host::BETA_2));
+    let factor = factor.reshape([1; D]);
+    let squares = gradient.clone() * gradient.clone();
+    let first = gradient * (factor.clone() * (1.0 - beta_1));
+    let second = squares * (factor.clone() * factor * (1.0 - beta_2));
+    let (time, first, second) = match state {
+        Some(state) => (
+            state.time + 1,
+            state.moment_1 * beta_1 + first,
+            state.moment_2 * beta_2 + second,
+        ),
+        None => (1, first, second),
+    };
+    let correction_1 = 1.0 - beta_1.powi(time as i32);
+    let root = (1.0 - beta_2.powi(time as i32)).sqrt();
+    let size = second.clone().sqrt() + f64::from(host::EPSILON) * root;
+    let change = first.clone() / size * (learning_rate * root / correction_1);
+    let kept = if decay == 0.0 {
+        tensor
+    } else {
+        tensor * (1.0 - learning_rate * decay)
+    };
+    (
+        kept - change,
+        AdaptiveMomentumState::new(time, first, second),
+    )
 }
 
 impl Optimizer {
     /// An optimiser without moments.
     pub fn new(weight_decay: f64) -> Self {
-        // PyTorch's epsilon; Burn's default of 1e-5 damps the small gradients of reward heads.
-        let config = AdamWConfig::new().with_epsilon(host::EPSILON);
         Self {
-            matrices: config
-                .clone()
-                .with_weight_decay(weight_decay as f32)
-                .build(),
-            vectors: config.with_weight_decay(0.0).build(),
             weight_decay,
             states: BTreeMap::new(),
         }
@@ -150,17 +172,22 @@ impl Optimizer {
         learning_rate: f64,
         scale: Option<&Tensor<1>>,
     ) {
-        let here = weights.device().is_some_and(|d| host::is_here(&d.inner()));
-        // Read once for all tensors; on a GPU it stays where it is, so that nothing waits.
-        let factor = match scale {
-            Some(scale) if here => host::read(scale.clone()).first().copied().unwrap_or(1.0),
-            _ => 1.0,
+        let Some(device) = weights.device().map(Device::inner) else {
+            return;
+        };
+        let place = if is_here(&device) {
+            let factor = scale.and_then(|scale| read(scale.clone()).first().copied());
+            Place::Here {
+                factor: factor.unwrap_or(1.0),
+            }
+        } else {
+            Place::There {
+                factor: scale.map_or_else(|| Tensor::ones([1], &device), Tensor::clone),
+            }
         };
         let update = Update {
             learning_rate,
-            factor,
-            scale: scale.filter(|_| !here),
-            here,
+            place,
         };
         // Taken by value: a tensor that nobody else holds is updated in place.
         *weights = std::mem::take(weights).map_each(|name, weight| {
@@ -175,11 +202,10 @@ impl Optimizer {
                         Some(State::Vector(state)) => Some(state),
                         _ => None,
                     };
-                    let (tensor, state) =
-                        update.apply(&self.vectors, 0.0, tensor.inner(), gradient, state);
+                    let (tensor, state) = update.apply(0.0, tensor.inner(), gradient, state);
                     (
                         Weight::Vector(tensor.autodiff().require_grad()),
-                        state.map(State::Vector),
+                        Some(State::Vector(state)),
                     )
                 }
                 (Weight::Matrix(tensor), Weight::Matrix(gradient)) => {
@@ -188,11 +214,10 @@ impl Optimizer {
                         _ => None,
                     };
                     let decay = self.weight_decay;
-                    let (tensor, state) =
-                        update.apply(&self.matrices, decay, tensor.inner(), gradient, state);
+                    let (tensor, state) = update.apply(decay, tensor.inner(), gradient, state);
                     (
                         Weight::Matrix(tensor.autodiff().require_grad()),
-                        state.map(State::Matrix),
+                        Some(State::Matrix(state)),
                     )
                 }
                 // A gradient has its tensor's rank: autodiff made it.
@@ -213,7 +238,7 @@ impl Optimizer {
         for (name, state) in &self.states {
             let time = match state {
                 State::Vector(state) => {
-                    let m = &state.momentum;
+                    let m = state;
                     tensors.push((
                         format!("{name}.exp_avg"),
                         Weight::Vector(m.moment_1.clone()),
@@ -225,7 +250,7 @@ impl Optimizer {
                     m.time
                 }
                 State::Matrix(state) => {
-                    let m = &state.momentum;
+                    let m = state;
                     tensors.push((
                         format!("{name}.exp_avg"),
                         Weight::Matrix(m.moment_1.clone()),
@@ -253,18 +278,47 @@ impl Optimizer {
         device: &Device,
     ) {
         let state = match *shape {
-            [n] => State::Vector(AdamWState::new(AdaptiveMomentumState::new(
+            [n] => State::Vector(AdaptiveMomentumState::new(
                 time,
                 Tensor::from_data(TensorData::new(first, [n]), device),
                 Tensor::from_data(TensorData::new(second, [n]), device),
-            ))),
-            [rows, columns] => State::Matrix(AdamWState::new(AdaptiveMomentumState::new(
+            )),
+            [rows, columns] => State::Matrix(AdaptiveMomentumState::new(
                 time,
                 Tensor::from_data(TensorData::new(first, [rows, columns]), device),
                 Tensor::from_data(TensorData::new(second, [rows, columns]), device),
-            ))),
+            )),
             _ => return,
         };
         self.states.insert(name.into(), state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensor_operations_take_the_steps_of_the_single_pass() {
+        let device = Device::flex();
+        let draw = |seed: u64, count: usize| {
+            let mut rng = crate::world::Rng::new(seed);
+            (0..count).map(|_| rng.normal() as f32).collect::<Vec<_>>()
+        };
+        let matrix =
+            |seed| Tensor::<2>::from_data(TensorData::new(draw(seed, 60), [6, 10]), &device);
+        let (mut ours, mut state) = (matrix(1), None);
+        let (mut theirs, mut their_state) = (matrix(1), None);
+        for step in 0..5u32 {
+            let (gradient, rate) = (matrix(10 + u64::from(step)), 0.01 * f64::from(step + 1));
+            let factor = Tensor::<1>::from_floats([0.25], &device);
+            let (tensor, moments) = adamw(ours, gradient.clone(), state, factor, rate, 0.1);
+            (ours, state) = (tensor, Some(moments));
+            let (tensor, moments) = host::adamw(theirs, gradient, their_state, 0.25, rate, 0.1);
+            (theirs, their_state) = (tensor, Some(moments));
+        }
+        for (a, b) in read(ours).iter().zip(&read(theirs)) {
+            assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} {b}");
+        }
     }
 }
