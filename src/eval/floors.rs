@@ -358,7 +358,7 @@ mod tests {
                 )
             })
             .collect();
-        let side = |test: bool| move |i: &usize| (i % 5 == 0) == test;
+        let side = |test: bool| move |i: &usize| i.is_multiple_of(5) == test;
         let ids = |test: bool| -> Vec<IdPair<'_>> {
             (0..rows.len())
                 .filter(side(test))

@@ -6,7 +6,7 @@
 use super::TrainError;
 use super::config::{LoraConfig, TrainConfig, Trainable};
 use super::event::DeviceInfo;
-use super::forward::steps_of;
+use super::forward::{Reader, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::run::{LoadedModel, count, prepare_trunk};
 use crate::device::OpenDevice;
@@ -243,13 +243,15 @@ impl Bench {
         let autodiff = self.device.clone().autodiff();
         let started = Instant::now();
         let steps = steps_of(
-            &self.decoder,
-            &self.head,
-            self.objective.as_ref(),
+            Reader {
+                decoder: &self.decoder,
+                head: &self.head,
+                objective: self.objective.as_ref(),
+                reference: None,
+            },
             layout,
             count(std::slice::from_ref(layout)),
             &autodiff,
-            None,
             None,
         )
         .await?;
@@ -304,13 +306,15 @@ impl Bench {
             let layout = made_up(pairs, plan.tokens, plan.prompt, vocabulary, rng);
             let started = Instant::now();
             let steps = steps_of(
-                &decoder,
-                &head,
-                self.objective.as_ref(),
+                Reader {
+                    decoder: &decoder,
+                    head: &head,
+                    objective: self.objective.as_ref(),
+                    reference: None,
+                },
                 &layout,
                 count(std::slice::from_ref(&layout)),
                 &self.device,
-                None,
                 None,
             )
             .await?;

@@ -127,17 +127,32 @@ impl<'a> CacheSlot<'a> {
     }
 }
 
-/// `Steps` of a batch. `reference` is the policy that a method asks to be held against. Gradients flow into whatever tensors of decoder and head require them.
+/// What turns tokens into steps.
+pub struct Reader<'a> {
+    /// The trunk and LM head.
+    pub decoder: &'a Decoder,
+    /// The reward head.
+    pub head: &'a RewardHead,
+    /// Says how steps are read.
+    pub objective: &'a dyn Objective,
+    /// The policy that the objective asks to be held against, where it does.
+    pub reference: Option<&'a Decoder>,
+}
+
+/// `Steps` of a batch. Gradients flow into whatever tensors of decoder and head require them.
 pub async fn steps_of(
-    decoder: &Decoder,
-    head: &RewardHead,
-    objective: &dyn Objective,
+    reader: Reader<'_>,
     layout: &Layout,
     normaliser: Normaliser,
     device: &Device,
     cache: Option<CacheSlot<'_>>,
-    reference: Option<&Decoder>,
 ) -> Result<Steps, TrainError> {
+    let Reader {
+        decoder,
+        head,
+        objective,
+        reference,
+    } = reader;
     let trunk = match cache {
         None => run_trunk(decoder, objective, layout, device),
         Some(slot) => {

@@ -91,7 +91,8 @@ struct Update {
     place: Place,
 }
 
-/// Where the tensors are, with what their gradients are multiplied by.
+/// Where the tensors are, with what their gradients are multiplied by. One lives at a time, on the stack.
+#[allow(clippy::large_enum_variant)]
 enum Place {
     /// On the processor.
     Here { factor: f32 },

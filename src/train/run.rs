@@ -5,7 +5,7 @@
 
 use super::check::check_rows;
 use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, encode_usable_rows, layout};
-use super::forward::{TrunkCache, steps_of};
+use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::schedule::factor;
 use super::scorer::pad_of;
@@ -314,14 +314,16 @@ impl Run {
         let autodiff = self.device.device.clone().autodiff();
         for (batch, layout) in batches.iter().zip(&layouts) {
             let steps = steps_of(
-                &self.model.decoder,
-                &self.head,
-                self.objective.as_ref(),
+                Reader {
+                    decoder: &self.model.decoder,
+                    head: &self.head,
+                    objective: self.objective.as_ref(),
+                    reference: self.reference.as_ref(),
+                },
                 layout,
                 normaliser,
                 &autodiff,
                 self.cache.lookup(batch, &self.train_rows),
-                self.reference.as_ref(),
             )
             .await?
             .with_extras(extras(

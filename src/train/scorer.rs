@@ -2,7 +2,7 @@
 
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
-use super::forward::steps_of;
+use super::forward::{Reader, steps_of};
 use super::run::{LoadedModel, Run, count};
 use super::{Metrics, TrainConfig, TrainError};
 use crate::device::OpenDevice;
@@ -85,14 +85,16 @@ impl Scorer {
             let layout = layout(&members, pad);
             let normaliser = count(std::slice::from_ref(&layout));
             let steps = steps_of(
-                &self.model.decoder,
-                &self.head,
-                self.objective.as_ref(),
+                Reader {
+                    decoder: &self.model.decoder,
+                    head: &self.head,
+                    objective: self.objective.as_ref(),
+                    reference: self.reference.as_ref(),
+                },
                 &layout,
                 normaliser,
                 &self.device.device,
                 None,
-                self.reference.as_ref(),
             )
             .await?
             .with_extras(super::run::extras(
