@@ -88,19 +88,45 @@ enum State {
 /// What one optimiser step does to every tensor.
 struct Update {
     learning_rate: f64,
-    place: Place,
+    /// What gradients on the processor are multiplied by.
+    factor: f32,
+    /// The same for tensors elsewhere; none on the processor. It stays on the device, so that nothing waits for it.
+    shares: Option<Shares>,
 }
 
-/// Where the tensors are, with what their gradients are multiplied by. One lives at a time, on the stack.
-#[allow(clippy::large_enum_variant)]
-enum Place {
-    /// On the processor.
-    Here { factor: f32 },
-    /// Elsewhere: the factor stays on the device, so that nothing waits for it.
-    There { factor: Tensor<1> },
+/// What the gradient and its square are multiplied by before they enter the moments, each `[1]`.
+struct Shares {
+    first: Tensor<1>,
+    second: Tensor<1>,
+}
+
+impl Shares {
+    /// For gradients that are multiplied by `factor` `[1]`.
+    fn new(factor: Tensor<1>) -> Self {
+        Self {
+            second: factor.clone() * factor.clone() * (1.0 - f64::from(host::BETA_2)),
+            first: factor * (1.0 - f64::from(host::BETA_1)),
+        }
+    }
 }
 
 impl Update {
+    /// For tensors on `device` (without autodiff) whose gradients are multiplied by `scale` `[1]`.
+    fn new(learning_rate: f64, scale: Option<&Tensor<1>>, device: &Device) -> Self {
+        let (factor, shares) = if is_here(device) {
+            let factor = scale.and_then(|scale| read(scale.clone()).first().copied());
+            (factor.unwrap_or(1.0), None)
+        } else {
+            let factor = scale.map_or_else(|| Tensor::ones([1], device), Tensor::clone);
+            (1.0, Some(Shares::new(factor)))
+        };
+        Self {
+            learning_rate,
+            factor,
+            shares,
+        }
+    }
+
     fn apply<const D: usize>(
         &self,
         decay: f64,
@@ -109,28 +135,27 @@ impl Update {
         state: Option<AdaptiveMomentumState<D>>,
     ) -> (Tensor<D>, AdaptiveMomentumState<D>) {
         let rate = self.learning_rate;
-        match &self.place {
-            Place::Here { factor } => host::adamw(tensor, gradient, state, *factor, rate, decay),
-            Place::There { factor } => adamw(tensor, gradient, state, factor.clone(), rate, decay),
+        match &self.shares {
+            None => host::adamw(tensor, gradient, state, self.factor, rate, decay),
+            Some(shares) => adamw(tensor, gradient, state, shares, rate, decay),
         }
     }
 }
 
 /// One AdamW step with tensor operations: the formula of [`host::adamw`]. The corrections of both moments are drawn out
-/// of the division, and `factor` goes into the numbers that the moments' shares are multiplied by.
+/// of the division, and clipping is part of the shares.
 fn adamw<const D: usize>(
     tensor: Tensor<D>,
     gradient: Tensor<D>,
     state: Option<AdaptiveMomentumState<D>>,
-    factor: Tensor<1>,
+    shares: &Shares,
     learning_rate: f64,
     decay: f64,
 ) -> (Tensor<D>, AdaptiveMomentumState<D>) {
     let (beta_1, beta_2) = (f64::from(host::BETA_1), f64::from(host::BETA_2));
-    let factor = factor.reshape([1; D]);
     let squares = gradient.clone() * gradient.clone();
-    let first = gradient * (factor.clone() * (1.0 - beta_1));
-    let second = squares * (factor.clone() * factor * (1.0 - beta_2));
+    let first = gradient * shares.first.clone().reshape([1; D]);
+    let second = squares * shares.second.clone().reshape([1; D]);
     let (time, first, second) = match state {
         Some(state) => (
             state.time + 1,
@@ -176,20 +201,7 @@ impl Optimizer {
         let Some(device) = weights.device().map(Device::inner) else {
             return;
         };
-        let place = if is_here(&device) {
-            let factor = scale.and_then(|scale| read(scale.clone()).first().copied());
-            Place::Here {
-                factor: factor.unwrap_or(1.0),
-            }
-        } else {
-            Place::There {
-                factor: scale.map_or_else(|| Tensor::ones([1], &device), Tensor::clone),
-            }
-        };
-        let update = Update {
-            learning_rate,
-            place,
-        };
+        let update = Update::new(learning_rate, scale, &device);
         // Taken by value: a tensor that nobody else holds is updated in place.
         *weights = std::mem::take(weights).map_each(|name, weight| {
             let key = format!("{prefix}{name}");
@@ -312,8 +324,8 @@ mod tests {
         let (mut theirs, mut their_state) = (matrix(1), None);
         for step in 0..5u32 {
             let (gradient, rate) = (matrix(10 + u64::from(step)), 0.01 * f64::from(step + 1));
-            let factor = Tensor::<1>::from_floats([0.25], &device);
-            let (tensor, moments) = adamw(ours, gradient.clone(), state, factor, rate, 0.1);
+            let shares = Shares::new(Tensor::from_floats([0.25], &device));
+            let (tensor, moments) = adamw(ours, gradient.clone(), state, &shares, rate, 0.1);
             (ours, state) = (tensor, Some(moments));
             let (tensor, moments) = host::adamw(theirs, gradient, their_state, 0.25, rate, 0.1);
             (theirs, their_state) = (tensor, Some(moments));
