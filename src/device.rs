@@ -154,9 +154,22 @@ const ANY_API: WgpuBackend = if cfg!(target_os = "linux") {
     WgpuBackend::Auto
 };
 
+#[derive(Clone)]
 struct Adapter {
     open: OpenDevice,
     software: bool,
+}
+
+/// Adapters that this process has opened, by graphics API: a runtime can be initialised once, and asking for the same
+/// device again (the page's device control, `avascope doctor`) must give the same one.
+static OPENED: std::sync::Mutex<Vec<(String, Adapter)>> = std::sync::Mutex::new(Vec::new());
+
+fn opened_before(asked: &str, api: &str) -> Option<Adapter> {
+    let opened = OPENED.lock().ok()?;
+    let (_, adapter) = opened.iter().find(|(known, _)| known == api)?;
+    let mut adapter = adapter.clone();
+    adapter.open.info.asked = asked.into();
+    Some(adapter)
 }
 
 fn cpu(asked: &str, note: Option<String>) -> OpenDevice {
@@ -173,6 +186,10 @@ fn cpu(asked: &str, note: Option<String>) -> OpenDevice {
 }
 
 async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceError> {
+    let key = format!("{api:?}");
+    if let Some(adapter) = opened_before(asked, &key) {
+        return Ok(adapter);
+    }
     let no_adapter = |reason: String| DeviceError::NoAdapter { asked, reason };
     let open = |kind: DeviceKind| {
         let options = Device::wgpu_options().device_kind(kind);
@@ -190,7 +207,11 @@ async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceEr
             .map_err(|error| no_adapter(error.to_string()))?,
         Err(error) => return Err(no_adapter(error.to_string())),
     };
-    Ok(describe(asked, device, &setup))
+    let adapter = describe(asked, device, &setup);
+    if let Ok(mut opened) = OPENED.lock() {
+        opened.push((key, adapter.clone()));
+    }
+    Ok(adapter)
 }
 
 fn describe(asked: &str, device: Device, setup: &WgpuSetup) -> Adapter {

