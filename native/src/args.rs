@@ -345,6 +345,9 @@ pub struct BenchArgs {
     /// What trains: full, lora or heads.
     #[arg(long, default_value = "full", value_parser = ["full", "lora", "heads"])]
     pub trainable: String,
+    /// Also the most expensive kernels of a step, with each one's share of the time and of the work (GPU devices).
+    #[arg(long)]
+    pub kernels: bool,
     /// As JSON.
     #[arg(long)]
     pub json: bool,

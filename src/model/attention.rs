@@ -3,6 +3,7 @@
 //! Grouped queries: the G query heads of one key head are laid under each other, so that scores and mixing are one
 //! batched product per key head, and no key or value is repeated in memory.
 
+use super::host::exponential;
 use super::{ModelConfig, RopeScaling};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -265,7 +266,7 @@ pub(crate) fn attend(
     // softmax(s) · v = (exp(s - max) · v) / sum: dividing the mixed values [T, d] instead of the weights [T, Tk] spares
     // the largest tensors two passes forward and four backward. The maximum only shifts, so no gradient goes through it.
     let peak = scores.clone().inner().max_dim(3);
-    let weights = (scores - peak).exp();
+    let weights = exponential(scores - peak);
     let total = weights.clone().sum_dim(3);
     let probabilities = want_probabilities.then(|| weights.clone() / total.clone());
     let mixed = weights

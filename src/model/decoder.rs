@@ -3,7 +3,9 @@
 use super::attention::{KeyValues, Pass, Places};
 use super::random::Random;
 use super::shapes::expected_shapes;
-use super::{Architecture, Lora, ModelConfig, ModelError, Weights, gpt2, is_transposed, llama};
+use super::{
+    Architecture, Lora, ModelConfig, ModelError, Weights, gpt2, host, is_transposed, llama,
+};
 use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
@@ -257,10 +259,19 @@ impl Decoder {
             logits = logits.mul_scalar(alpha);
         }
         let chosen = logits.clone().gather(1, tokens.clone());
-        let top = logits.clone().max_dim(1);
-        let p = softmax(logits, 1);
-        // The largest probability is at least 1/V, so its logarithm is safe: log Z = z_max - log p_max.
-        let value = chosen - (top - p.clone().max_dim(1).log());
+        let here = host::is_here(&logits.device());
+        if here && !hidden.is_tracked() && !matrix.is_tracked() {
+            return Some((chosen - host::log_sum_exp(logits)).reshape([n]));
+        }
+        let (p, total) = if here {
+            host::softmax(logits)
+        } else {
+            let top = logits.clone().max_dim(1);
+            let p = softmax(logits, 1);
+            // The largest probability is at least 1/V, so its logarithm is safe: log Z = z_max - log p_max.
+            (p.clone(), top - p.max_dim(1).log())
+        };
+        let value = chosen - total;
         if !hidden.is_tracked() && !matrix.is_tracked() {
             return Some(value.reshape([n]));
         }

@@ -3,7 +3,7 @@
 //! Sources: Llama 2 (arXiv 2307.09288), Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388). N = B·T rows throughout.
 
 use super::attention::{Pass, attend};
-use super::host::silu;
+use super::host::{self, silu};
 use super::{Decoder, ForwardOptions};
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
@@ -80,6 +80,9 @@ fn self_attention(
 
 /// x / sqrt(mean(x²) + ε) · gain over the last dimension (arXiv 1910.07467). `x [N, width]`.
 fn rms_norm(x: Tensor<2>, gain: Tensor<1>, eps: f64) -> Tensor<2> {
+    if let Some(y) = host::rms_norm(&x, &gain, eps) {
+        return y;
+    }
     let root = (x.clone() * x.clone()).mean_dim(1).add_scalar(eps).sqrt();
     x / root * gain.unsqueeze()
 }

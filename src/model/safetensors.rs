@@ -239,3 +239,36 @@ pub fn write(tensors: &BTreeMap<String, HostTensor>) -> Vec<u8> {
     }
     writer.finish()
 }
+
+/// The same tensors as f16, for a file that has to be small: each value is rounded to the nearest f16, so that reading
+/// the result gives other numbers than `bytes` did (relative 2^-11 at most, outside f16's subnormal range).
+///
+/// # Errors
+/// When `bytes` is no readable file of floating-point tensors, or a value is beyond f16's range (65,504).
+pub fn to_f16(bytes: &[u8]) -> Result<Vec<u8>, ModelError> {
+    let mut halves = BTreeMap::new();
+    for (name, host) in read(bytes)? {
+        let mut packed = Vec::with_capacity(host.values.len() * 2);
+        for value in host.values {
+            let half = half::f16::from_f32(value);
+            if !half.is_finite() {
+                return Err(ModelError::malformed(
+                    FORMAT,
+                    format!("`{name}` holds {value}, which f16 cannot"),
+                ));
+            }
+            packed.extend(half.to_le_bytes());
+        }
+        halves.insert(name, (host.shape, packed));
+    }
+    let views = halves
+        .iter()
+        .map(|(name, (shape, packed))| {
+            ::safetensors::tensor::TensorView::new(Dtype::F16, shape.clone(), packed)
+                .map(|view| (name, view))
+                .map_err(|error| ModelError::malformed(FORMAT, error.to_string()))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    ::safetensors::serialize(views, None)
+        .map_err(|error| ModelError::malformed(FORMAT, error.to_string()))
+}

@@ -121,3 +121,15 @@ impl From<OpenError> for TrainError {
         TrainError::Rows(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::safetensors;
+
+    #[test]
+    fn the_committed_decoder_is_stored_as_pretraining_stores_it() {
+        // Values that already are f16 stay as they are, so packing again must give the same file.
+        assert_eq!(safetensors::to_f16(DECODER).unwrap(), DECODER);
+    }
+}

@@ -9,6 +9,8 @@ use std::time::Instant;
 const SIZE_LIMIT: u64 = 3_500_000;
 /// About what hosts compress with; the highest, 11, takes minutes for a few percent.
 const BROTLI_QUALITY: &str = "9";
+/// What the module's build adds to the release profile: size before speed, except in arithmetic.
+const PAGE_PROFILE: &str = ".cargo/page.toml";
 /// What rustc's default and `.cargo/config.toml` let the compiler use; wasm-opt has to be told.
 const WASM_FEATURES: [&str; 7] = [
     "--enable-simd",
@@ -69,6 +71,10 @@ fn build_engine(house: &House) -> Result<()> {
         "--out-dir",
         "pkg",
         "--no-opt",
+        // Behind this wasm-pack hands everything to Cargo.
+        "--",
+        "--config",
+        PAGE_PROFILE,
     ];
     let mut wasm_pack = House::without_rustflags(house.command("wasm-pack"));
     run(wasm_pack.args(arguments))?;
@@ -150,7 +156,7 @@ fn wasm_opt(house: &House, from: &Path, to: &Path) -> Result<()> {
     command.arg(tools.join("node_modules/binaryen/bin/wasm-opt"));
     run(command
         .arg(from)
-        .arg("-O2")
+        .arg("-Oz")
         .args(WASM_FEATURES)
         .arg("-o")
         .arg(to))?;

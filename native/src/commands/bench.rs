@@ -1,14 +1,21 @@
 //! `avascope bench`.
 
+use super::kernels::{self, kernels};
 use super::{open_device, print_line, wait};
 use crate::args::BenchArgs;
-use crate::models;
+use crate::{exit, models};
 use anyhow::Result;
 use avascope::train::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
 
 /// Measures made-up steps and says what they cost.
 pub fn run(args: BenchArgs) -> Result<()> {
     let device = open_device(&args.device)?;
+    if args.kernels && device.info.backend == "cpu" {
+        return Err(exit::with_code(
+            exit::USAGE,
+            "--kernels times the kernels of a GPU device, and this is the CPU; name a device, such as `--device vulkan`",
+        ));
+    }
     let source = args.model.model.as_deref().unwrap_or(models::WORLD);
     let model = models::open(source, args.model.tokenizer.as_deref(), &device)?;
     let plan = BenchPlan {
@@ -22,15 +29,20 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let report = wait(bench(model, &plan, device))?;
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = peak_memory();
+    let kernels = args.kernels.then(|| kernels(&args)).transpose()?;
     if args.json {
         let mut value = serde_json::to_value(&report)?;
         value["threads"] = threads.into();
         value["peak_memory_bytes"] = memory.into();
+        if let Some(kernels) = kernels {
+            value["kernels"] = serde_json::to_value(kernels)?;
+        }
         value["trainable"] = args.trainable.into();
         return print_line(&serde_json::to_string_pretty(&value)?);
     }
     table(&report, &args.trainable, threads, memory)
         .iter()
+        .chain(&kernels.iter().flat_map(kernels::table).collect::<Vec<_>>())
         .try_for_each(|line| print_line(line))
 }
 

@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod fetch;
 mod inspect;
+mod kernels;
 mod methods;
 mod pretrain;
 mod run_files;

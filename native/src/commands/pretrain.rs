@@ -35,7 +35,9 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     }
     let files = wait(avascope::train::export_model(run.model()))?;
     if let Some((_, bytes)) = files.iter().find(|(name, _)| name == "model.safetensors") {
-        write_atomic(&args.out, bytes)?;
+        // Half the bytes in the page's module; `world_model` reads either type.
+        let bytes = avascope::model::safetensors::to_f16(bytes)?;
+        write_atomic(&args.out, &bytes)?;
         say!("wrote {} ({} bytes)", args.out.display(), bytes.len());
     }
     Ok(())

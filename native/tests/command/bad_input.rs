@@ -362,3 +362,15 @@ fn damaged_checkpoints_are_told_from_good_ones() {
     fs::write(&found[1], &good).unwrap();
     avascope(here, "score run --device cpu --limit 1", &[]).code(0);
 }
+
+#[test]
+fn kernels_of_the_processor_are_not_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    avascope(
+        folder.path(),
+        "bench --kernels --device cpu --pairs 2 --tokens 8 --steps 1 --score-pairs 0",
+        &[],
+    )
+    .code(2)
+    .says(&["--kernels", "--device vulkan"]);
+}

@@ -383,3 +383,21 @@ proptest! {
         let _ = llama2c::load(&damage(&small_llama2c(false), &flips, cut), &device);
     }
 }
+
+#[test]
+fn half_precision_files_round_to_nearest_and_refuse_what_does_not_fit() {
+    let tensor = |values: Vec<f32>| {
+        let shape = vec![values.len()];
+        safetensors::write(&[("w".to_string(), safetensors::HostTensor { shape, values })].into())
+    };
+    let packed = safetensors::to_f16(&tensor(vec![0.1, -3.000_1, 1024.5, 6e-8])).unwrap();
+    let back = &safetensors::read(&packed).unwrap()["w"];
+    // 0.1 lies between 0.099975586 and 0.100036621; above 1,024 f16 holds whole numbers, halves go to the even one;
+    // 6e-8 is next to the smallest subnormal number, 2^-24.
+    assert_eq!(back.values, [0.099_975_586, -3.0, 1024.0, 2f32.powi(-24)]);
+    for beyond in [65_520.0, f32::INFINITY, f32::NAN] {
+        let error = safetensors::to_f16(&tensor(vec![1.0, beyond])).unwrap_err();
+        assert!(error.to_string().contains("`w` holds"), "{error}");
+    }
+    assert!(safetensors::to_f16(b"short").is_err());
+}
