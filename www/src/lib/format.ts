@@ -28,6 +28,12 @@ export function count(value: number): string {
   return value.toLocaleString('en')
 }
 
+/** How many rows, of which kind. */
+export function rows({ rows, pairs }: { rows: number; pairs: boolean }): string {
+  const kind = pairs ? 'pair' : 'demonstration'
+  return `${rows.toLocaleString('en')} ${kind}${rows === 1 ? '' : 's'}`
+}
+
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return ''
   const s = Math.round(seconds)
