@@ -17,7 +17,7 @@ type Checkpoint = { name: string; step: number; bytes: Uint8Array; config: Train
 
 /** The end of a graphics device in plain words; `reason` is the browser's. */
 const lostDevice = (reason: string) =>
-  'The browser took the graphics device away from this page, and what was computed on it since is gone. This happens when a graphics driver restarts, ' +
+  'The browser took the graphics device away from this page, and the latest state of the model with it. This happens when a graphics driver restarts, ' +
   `when graphics memory runs out, or after the computer slept.${reason ? ` The browser says: ${reason.trim().replace(/\.?$/, '.')}` : ''}`
 
 const message = (error: unknown) => (error instanceof Error ? error.message : String(error))
