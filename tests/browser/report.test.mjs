@@ -89,7 +89,7 @@ test('a report opens from disk and shows the chosen and the rejected answer in c
     const [low, high] = [channels(both[0]), channels(both.at(-1))];
     assert.ok(both[0].mean < 0 && low[0] > low[2], `the lowest reward is orange: ${low}`);
     assert.ok(both.at(-1).mean < 0 || high[2] >= high[0], `a reward above zero is blue: ${high}`);
-    assert.match(await page.locator('.map').innerText(), /spread of one-sample TD residuals, not ignorance/, 'which uncertainty is said');
+    assert.match(await page.locator('.map').innerText(), /spread of one-sample temporal-difference residuals, not ignorance/, 'which uncertainty is said');
     assert.equal(await page.locator('[data-testid="pair-picker"] option').count(), ROWS);
   });
 });

@@ -52,7 +52,7 @@ export function device(info: DeviceInfo): string {
 
 export const UNCERTAINTY: Record<Uncertainty, { short: string; long: string }> = {
   td_spread: {
-    short: 'spread of one-sample TD residuals, not ignorance',
+    short: 'spread of one-sample temporal-difference residuals, not ignorance',
     long: 'The posterior\u2019s \u03c3 follows the spread of one-sample temporal-difference residuals, pulled towards the prior. It does not shrink as data grows: a small \u03c3 does not mean that the model knows.',
   },
   epistemic: {
