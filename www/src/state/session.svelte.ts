@@ -7,6 +7,8 @@ import type { DeviceChoice, DeviceInfo, Event, FinishReason, MethodInfo, RunInfo
 
 /** The page is redrawn from the run at most this often. */
 const REDRAW_MS = 250
+/** How the engine's message begins when its device fails, lost or not (for want of memory, for example). */
+const DEVICE_FAILED = 'the device failed'
 
 export type Phase = 'opening' | 'ready' | 'running' | 'paused' | 'ended' | 'crashed'
 /** The control that an error belongs to. */
@@ -64,13 +66,16 @@ export class Session {
   private files: { model: File[]; data: File | null } = { model: [], data: null }
   /** The world that the rows are from; the controls may show another one by now. */
   private world = { seed: 0, rows: 3000 }
-  /** The engine trained when it ended. */
+  /** Training was asked for until it is paused or done, not for one step. */
+  private endless = false
+  /** Such training was cut off by the end of the engine or of its device. */
   private cut = false
   private news: Event[] = []
   private redrawAt = 0
   private redrawTimer: ReturnType<typeof setTimeout> | null = null
   private stopping = false
 
+  readonly deviceFailed = $derived(this.errors.run?.startsWith(DEVICE_FAILED) ?? false)
   readonly method = $derived(this.methods.find((method) => method.name === this.config?.method) ?? null)
   readonly changed = $derived(this.applied !== null && JSON.stringify(this.config) !== JSON.stringify(this.applied))
   readonly idle = $derived(this.busy === null && this.phase !== 'running' && this.phase !== 'crashed')
@@ -283,7 +288,8 @@ export class Session {
     if (!this.idle) return
     if ((this.phase === 'ended' || (this.step === 0 && this.changed)) && !(await this.reset())) return
     delete this.errors.run
-    this.stopping = false
+    this.stopping = this.cut = false
+    this.endless = true
     this.phase = 'running'
     this.client!.run(1)
   }
@@ -294,6 +300,7 @@ export class Session {
     if (!this.idle || this.phase === 'ended') return
     if (this.step === 0 && this.changed && !(await this.reset())) return
     delete this.errors.run
+    this.endless = this.cut = false
     this.phase = 'running'
     this.client!.step(1)
   }
@@ -362,7 +369,8 @@ export class Session {
   /** A new worker with the same files and settings; the last checkpoint goes on where it was, and so do the curves. */
   async afresh(choice = this.deviceChoice): Promise<void> {
     const last = this.checkpoint
-    const trained = this.cut && this.ended === 'device'
+    const trained = this.cut && this.ended !== 'crash'
+    const settings = last?.config ?? (this.step > 0 ? this.applied : null)
     const past = this.history.copy()
     this.deviceChoice = choice
     this.errors = {}
@@ -371,7 +379,7 @@ export class Session {
       this.cut = trained
       return
     }
-    if (last) this.config = structuredClone(last.config)
+    if (settings) this.config = structuredClone(settings)
     const done = await this.attempt('engine', 'Starting afresh', async () => {
       await this.openSource()
       if (!this.complete) return this.awaitRows()
@@ -417,11 +425,13 @@ export class Session {
         break
       case 'trouble':
         this.errors.run = notice.message
+        // The engine often meets the loss of its device before the browser tells of it.
+        if (notice.message.startsWith(DEVICE_FAILED)) this.cut = this.endless && this.phase === 'running'
         break
       case 'crashed':
       case 'device_lost':
         this.redraw()
-        this.cut = this.phase === 'running'
+        this.cut ||= this.endless && this.phase === 'running'
         this.phase = 'crashed'
         this.busy = null
         this.ended = notice.kind === 'crashed' ? 'crash' : 'device'
