@@ -26,3 +26,5 @@ export type FromWorker =
   | { kind: 'loop'; state: LoopState; ended: boolean }
   | { kind: 'trouble'; message: string }
   | { kind: 'crashed'; message: string }
+  /** The graphics device is gone, and with it whatever lay on it; `message` is the browser's. */
+  | { kind: 'device_lost'; message: string }

@@ -42,7 +42,7 @@ export class Client {
     private readonly listener: (notice: Notice) => void,
   ) {
     port.onmessage = (event) => this.receive(event.data)
-    port.onerror = (event) => this.crash(event.message || 'The engine\'s worker could not be started.')
+    port.onerror = (event) => this.end({ kind: 'crashed', message: event.message || 'The engine\'s worker could not be started.' })
   }
 
   /** Sends a request. `buffers` are moved to the worker: they are empty here afterwards. Rejects with `EngineError`. */
@@ -69,14 +69,15 @@ export class Client {
     this.waiting.clear()
   }
 
-  private crash(message: string): void {
+  /** Nothing more can come of this worker. */
+  private end(notice: Notice): void {
     if (this.closed) return
     this.close()
-    this.listener({ kind: 'crashed', message })
+    this.listener(notice)
   }
 
   private receive(message: FromWorker): void {
-    if (message.kind === 'crashed') return this.crash(message.message)
+    if (message.kind === 'crashed' || message.kind === 'device_lost') return this.end(message)
     if (message.kind !== 'reply') return this.listener(message)
     const waiting = this.waiting.get(message.id)
     if (!waiting) return

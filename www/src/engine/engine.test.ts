@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Engine, FromWorker, ToWorker } from './border'
 import { Client, EngineError, type Notice, type Port } from './client'
 import { Loop, nextChunk } from './loop'
+import { watchDevices } from './lost'
 import { MockEngine } from './mock'
 
 /** A worker without a thread: the same client, the same loop, messages copied as a real border would. */
@@ -97,9 +98,45 @@ describe('the border', () => {
     expect(notices).toEqual([{ kind: 'crashed', message: 'panicked at x' }])
   })
 
+  it('says that the device was lost, and takes nothing more from that worker', async () => {
+    const silent: Engine = { handle: () => new Promise(() => undefined) }
+    const { client, port, notices, terminated } = connect(silent)
+    const waiting = client.ask({ type: 'save' })
+    const hear = port.onmessage!
+    hear({ data: { kind: 'device_lost', message: 'driver restarted' } } as MessageEvent<FromWorker>)
+    hear({ data: { kind: 'crashed', message: 'a consequence' } } as MessageEvent<FromWorker>)
+    await expect(waiting).rejects.toThrow('stopped')
+    expect(terminated()).toBe(true)
+    expect(notices).toEqual([{ kind: 'device_lost', message: 'driver restarted' }])
+  })
+
   it('carries every kind of message as plain data', () => {
     const messages: ToWorker[] = [{ kind: 'run', chunk: 1 }, { kind: 'pause' }, { kind: 'step', n: 1 }, { kind: 'stop' }]
     expect(structuredClone(messages)).toEqual(messages)
+  })
+})
+
+describe('a graphics device', () => {
+  it('is watched from its opening, and tells of its loss but not of its return', async () => {
+    const losers: ((lost: { reason: string; message: string }) => void)[] = []
+    class Adapter {
+      constructor(readonly name: string) {}
+      requestDevice(wish: string) {
+        return Promise.resolve({ label: `${this.name} ${wish}`, lost: new Promise<{ reason: string; message: string }>((lose) => losers.push(lose)) })
+      }
+    }
+    const told: string[] = []
+    watchDevices(Adapter as never, (message) => told.push(message))
+    const device = await new Adapter('a').requestDevice('f32')
+    expect(device.label).toBe('a f32')
+    await new Adapter('b').requestDevice('f32')
+    losers[0]!({ reason: 'destroyed', message: 'given back' })
+    losers[1]!({ reason: 'unknown', message: 'gone' })
+    await Promise.resolve()
+    expect(told).toEqual(['gone'])
+  })
+  it('is not there to be watched in a browser without WebGPU', () => {
+    expect(() => watchDevices(undefined, () => undefined)).not.toThrow()
   })
 })
 

@@ -5,8 +5,9 @@ import type { Engine, FromWorker, ToWorker } from './border'
 /** A chunk of this length (ms) keeps the map moving and leaves room for requests between chunks. */
 export const CHUNK_TARGET_MS = 150
 export const CHUNK_MOST = 64
-/** A checkpoint is kept at this spacing, so that a crash costs little. */
+/** A checkpoint is kept at this spacing, so that a crash or a lost device costs little; the first one sooner. */
 export const CHECKPOINT_EVERY_MS = 30_000
+export const FIRST_CHECKPOINT_MS = 5_000
 
 /** The next chunk's steps from the last one's steps and milliseconds. At most doubles: a first chunk may be unusually fast or slow. */
 export function nextChunk(steps: number, ms: number, target = CHUNK_TARGET_MS): number {
@@ -42,7 +43,7 @@ export class Loop {
         this.mode = 'run'
         this.ended = false
         this.chunk = Math.max(1, message.chunk)
-        this.savedAt = this.now()
+        this.savedAt = this.now() - CHECKPOINT_EVERY_MS + FIRST_CHECKPOINT_MS
         this.post({ kind: 'loop', state: 'running', ended: false })
         break
       case 'step':

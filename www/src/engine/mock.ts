@@ -121,8 +121,8 @@ export class MockEngine implements Engine {
       const ll = -3.1 + 0.8 * d + 0.12 * wobble('ll')
       const kl = 0.7 * d + 0.05 * wobble('kl')
       const td = -1.9 + 0.7 * d + 0.1 * wobble('td')
-      const ava: Record<string, number> = this.config.method.startsWith('ava') ? { 'ava/elbo': ll - kl + td, 'ava/log_likelihood': ll, 'ava/kl': kl, 'ava/td_log_q': td, 'ava/cer': -0.69 + 0.5 * d + 0.06 * wobble('cer') } : {}
-      events.push({ type: 'step', step: this.step, total_steps: this.config.steps, metrics: { loss: 4.4 - 2.2 * d + 0.2 * wobble('loss'), accuracy: Math.min(1, 0.52 + 0.42 * d + 0.1 * wobble('acc')), learning_rate: this.config.learning_rate * d, grad_norm: 1 + wobble('g') * 0.3, ...ava } })
+      const ava: Record<string, number> = this.config.method.startsWith('ava') ? { 'ava/nll_per_token': -ll, 'ava/kl': kl, 'ava/td_logq': td, 'ava/cer': -0.69 + 0.5 * d + 0.06 * wobble('cer') } : {}
+      events.push({ type: 'step', step: this.step, total_steps: this.config.steps, metrics: { loss: 4.4 - 2.2 * d + 0.2 * wobble('loss'), 'rewards/accuracies': Math.min(1, 0.52 + 0.42 * d + 0.1 * wobble('acc')), learning_rate: this.config.learning_rate * d, grad_norm: 1 + wobble('g') * 0.3, ...ava } })
       if (this.step % this.config.eval_steps === 0) events.push(this.evaluation())
     }
     const finished = this.step >= this.config.steps

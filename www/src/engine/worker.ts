@@ -5,6 +5,7 @@
 import { newEngine } from '#engine'
 import type { FromWorker, ToWorker } from './border'
 import { Loop } from './loop'
+import { adapters, watchDevices } from './lost'
 
 // The page's type library is the window's; a worker's own face is narrower.
 const scope = self as unknown as {
@@ -29,6 +30,13 @@ console.error = (...parts: unknown[]) => {
 }
 scope.addEventListener('error', (event) => crash(event.message))
 scope.addEventListener('unhandledrejection', (event) => crash(String(event.reason)))
+
+watchDevices(adapters, (message) => {
+  // Whatever the engine says after this is a consequence of it.
+  if (crashed) return
+  crashed = true
+  scope.postMessage({ kind: 'device_lost', message })
+})
 
 const early: ToWorker[] = []
 scope.onmessage = (event) => early.push(event.data)

@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import { expect, it } from 'vitest'
-import { readData, readModel } from './files'
+import { naming, readData, readModel } from './files'
 
 const text = '{"prompt":"a"}\n'
 it('reads rows as they are, and unpacks .gz', async () => {
@@ -14,4 +14,11 @@ it('stops unpacking at the limit, and names a file that is no archive', async ()
 it('refuses a model that a page cannot hold, before reading it', async () => {
   const large = { name: 'm', size: 3 * 1024 ** 3, arrayBuffer: () => Promise.reject(new Error('was read')) } as unknown as File
   await expect(readModel([large])).rejects.toThrow('smaller model')
+})
+it('puts the weights\' name before an error that names no file, and leaves one that does', async () => {
+  const names = ['config.json', 'model.safetensors']
+  await expect(naming(names, Promise.reject(new Error('cut short')))).rejects.toThrow('model.safetensors: cut short')
+  await expect(naming(names, Promise.reject(new Error('config.json is no JSON')))).rejects.toThrow(/^config\.json is no JSON$/)
+  await expect(naming(['notes.txt'], Promise.reject(new Error('no model')))).rejects.toThrow('notes.txt: no model')
+  expect(await naming(names, Promise.resolve(3))).toBe(3)
 })

@@ -7,6 +7,19 @@ export const MOST_UNPACKED = 512 * 1024 ** 2
 
 const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2).toLocaleString('en')} MiB`
 
+/** A failure of `work` that names none of the files it is about gets their names in front. */
+export async function naming<T>(names: string[], work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (!(error instanceof Error) || names.some((name) => error.message.includes(name))) throw error
+    // What else fails is the weights': the other files are named by whoever reads them.
+    const weights = names.filter((name) => /\.(safetensors|gguf|bin)$/i.test(name))
+    error.message = `${(weights.length ? weights : names).join(', ')}: ${error.message}`
+    throw error
+  }
+}
+
 export async function readModel(files: File[]): Promise<Uint8Array[]> {
   const total = files.reduce((sum, file) => sum + file.size, 0)
   if (total > MOST_BYTES) {

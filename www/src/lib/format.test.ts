@@ -13,6 +13,10 @@ it('writes times as people say them', () => {
   expect(format.duration(3700)).toBe('1 h 01 min')
   expect(format.duration(Infinity)).toBe('')
 })
+it('counts rows by their kind', () => {
+  expect(format.rows({ rows: 1, pairs: true })).toBe('1 pair')
+  expect(format.rows({ rows: 3000, pairs: false })).toBe('3,000 demonstrations')
+})
 it('says which device computes, and why', () => {
   const base = { asked: 'auto', adapter: 'wasm32', precision: 'f32', note: null }
   expect(format.device({ ...base, backend: 'cpu' })).toBe('CPU in this page, because no WebGPU adapter was granted')

@@ -28,6 +28,12 @@ export function count(value: number): string {
   return value.toLocaleString('en')
 }
 
+/** How many rows, of which kind. */
+export function rows({ rows, pairs }: { rows: number; pairs: boolean }): string {
+  const kind = pairs ? 'pair' : 'demonstration'
+  return `${rows.toLocaleString('en')} ${kind}${rows === 1 ? '' : 's'}`
+}
+
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return ''
   const s = Math.round(seconds)
@@ -46,7 +52,7 @@ export function device(info: DeviceInfo): string {
 
 export const UNCERTAINTY: Record<Uncertainty, { short: string; long: string }> = {
   td_spread: {
-    short: 'spread of one-sample TD residuals, not ignorance',
+    short: 'spread of one-sample temporal-difference residuals, not ignorance',
     long: 'The posterior\u2019s \u03c3 follows the spread of one-sample temporal-difference residuals, pulled towards the prior. It does not shrink as data grows: a small \u03c3 does not mean that the model knows.',
   },
   epistemic: {

@@ -8,6 +8,18 @@ it('keeps metrics by step, drops what is no number, and overwrites from a restor
   expect(history.names()).toEqual(['loss'])
   expect(history.latest('loss')).toBe(2)
 })
+it('goes on from a checkpoint with the curves up to it', () => {
+  const history = new History()
+  for (const step of [1, 2, 3]) history.add({ type: 'step', step, total_steps: 9, metrics: { loss: step } })
+  const kept = history.copy()
+  history.clear()
+  expect(history.points('loss')).toEqual([])
+  history.take(kept)
+  history.cut(2)
+  expect(history.points('loss').map((point) => point.step)).toEqual([1, 2])
+  history.add({ type: 'step', step: 3, total_steps: 9, metrics: { loss: 30 } })
+  expect(history.points('loss').map((point) => point.value)).toEqual([1, 2, 30])
+})
 it('thins to means and keeps the last step', () => {
   const points = Array.from({ length: 1000 }, (_, i) => ({ step: i, value: i % 2 }))
   const few = thin(points, 100)

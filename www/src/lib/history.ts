@@ -22,6 +22,17 @@ export class History {
     }
   }
 
+  copy = () => new Map(this.series)
+
+  take(series: Map<string, Point[]>): void {
+    this.series = new Map(series)
+  }
+
+  /** Forgets what came after `step`: a run that goes on from a checkpoint takes those steps again. */
+  cut(step: number): void {
+    for (const [name, points] of this.series) this.series.set(name, points.filter((point) => point.step <= step))
+  }
+
   names = () => [...this.series.keys()].sort()
   points = (name: string) => this.series.get(name) ?? []
   latest = (name: string) => this.series.get(name)?.at(-1)?.value

@@ -4,6 +4,8 @@ import type { TokenReward } from './protocol.gen'
 export interface Unit {
   /** Text before the first visible character: spaces only, drawn without colour. */
   lead: string
+  /** White space of the answer stands before the unit and belongs to no token (tokenizers that split at spaces drop them). */
+  gap: boolean
   /** What is drawn in colour; glyphs stand for characters that would not be seen. */
   shown: string
   /** Whether a line of the answer ends here. */
@@ -48,12 +50,13 @@ function shape(text: string): Pick<Unit, 'lead' | 'shown' | 'breaks'> {
 /** A number that a file may not hold: JSON writes a NaN as null. */
 const numeric = (value: unknown) => (typeof value === 'number' ? value : NaN)
 
-function unit(tokens: TokenReward[], first: number, key: number | string): Unit {
+function unit(tokens: TokenReward[], first: number, gap: boolean, key: number | string): Unit {
   const sum = (of: (token: TokenReward) => number) => tokens.reduce((total, token) => total + of(token), 0)
   const all = (of: (token: TokenReward) => unknown) => tokens.every((token) => of(token) != null)
   const labels = tokens.map((token) => token.labelled).filter((label) => label != null)
   return {
     ...shape(tokens.map((token) => token.text).join('')),
+    gap,
     special: tokens.every((token) => token.start === token.end),
     ids: tokens.map((token) => token.id),
     first,
@@ -66,19 +69,30 @@ function unit(tokens: TokenReward[], first: number, key: number | string): Unit 
   }
 }
 
-/** Tokens as units, or joined into words: a word begins at white space and at a token that covers no text. */
-export function units(tokens: TokenReward[], granularity: Granularity): Unit[] {
-  if (granularity === 'token') return tokens.map((token, i) => unit([token], i, token.id))
+/** For every token, whether white space that no token covers stands before it in `answer`, whose places are code points. */
+function gapsBefore(tokens: TokenReward[], answer: string): boolean[] {
+  if (tokens.every((token, i) => i === 0 || token.start <= tokens[i - 1]!.end)) return tokens.map(() => false)
+  const letters = [...answer]
+  return tokens.map((token, i) => i > 0 && letters.slice(tokens[i - 1]!.end, token.start).some((letter) => /\s/.test(letter)))
+}
+
+/**
+ * The tokens of `answer` as units, or joined into words: a word begins at white space, whether a token holds it or none
+ * does, and at a token that covers no text.
+ */
+export function units(tokens: TokenReward[], granularity: Granularity, answer: string): Unit[] {
+  const gaps = gapsBefore(tokens, answer)
+  if (granularity === 'token') return tokens.map((token, i) => unit([token], i, gaps[i]!, token.id))
   const words: Unit[] = []
   let from = 0
   for (let i = 1; i <= tokens.length; i++) {
     const token = tokens[i]
     const before = tokens[i - 1]!
     const begins =
-      !token || /^\s/.test(token.text) || /\s$/.test(before.text) || token.start === token.end || before.start === before.end
+      !token || gaps[i] || /^\s/.test(token.text) || /\s$/.test(before.text) || token.start === token.end || before.start === before.end
     if (!begins) continue
     const part = tokens.slice(from, i)
-    words.push(unit(part, from, part.map((each) => each.text).join('').trim()))
+    words.push(unit(part, from, gaps[from]!, part.map((each) => each.text).join('').trim()))
     from = i
   }
   return words

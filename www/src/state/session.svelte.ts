@@ -1,12 +1,14 @@
 // Everything the page knows about the engine and the run, and everything a person can ask of them. Components read its
 // fields and call its methods; only this file speaks with the engine.
 import { EngineError, openWorker, type Client, type Notice } from '../engine/client'
-import { readData, readModel } from '../lib/files'
+import { naming, readData, readModel } from '../lib/files'
 import { History } from '../lib/history'
 import type { DeviceChoice, DeviceInfo, Event, FinishReason, MethodInfo, RunInfo, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
 
 /** The page is redrawn from the run at most this often. */
 const REDRAW_MS = 250
+/** How the engine's message begins when its device fails, lost or not (for want of memory, for example). */
+const DEVICE_FAILED = 'the device failed'
 
 export type Phase = 'opening' | 'ready' | 'running' | 'paused' | 'ended' | 'crashed'
 /** The control that an error belongs to. */
@@ -15,6 +17,11 @@ export type Source = 'world' | 'files'
 
 type Checkpoint = { name: string; step: number; bytes: Uint8Array; config: TrainConfig }
 
+/** The end of a graphics device in plain words; `reason` is the browser's. */
+const lostDevice = (reason: string) =>
+  'The browser took the graphics device away from this page, and the latest state of the model with it. This happens when a graphics driver restarts, ' +
+  `when graphics memory runs out, or after the computer slept.${reason ? ` The browser says: ${reason.trim().replace(/\.?$/, '.')}` : ''}`
+
 const message = (error: unknown) => (error instanceof Error ? error.message : String(error))
 
 export class Session {
@@ -22,6 +29,8 @@ export class Session {
   busy = $state<string | null>('Loading the engine')
   errors = $state<Partial<Record<Place, string>>>({})
   notes = $state<string[]>([])
+  /** What ended the engine: a fault of its own, or the graphics device that it computed on went away. */
+  ended = $state<'crash' | 'device' | null>(null)
 
   device = $state.raw<DeviceInfo | null>(null)
   deviceChoice = $state<DeviceChoice>('auto')
@@ -55,11 +64,18 @@ export class Session {
 
   private client: Client | null = null
   private files: { model: File[]; data: File | null } = { model: [], data: null }
+  /** The world that the rows are from; the controls may show another one by now. */
+  private world = { seed: 0, rows: 3000 }
+  /** Training was asked for until it is paused or done, not for one step. */
+  private endless = false
+  /** Such training was cut off by the end of the engine or of its device. */
+  private cut = false
   private news: Event[] = []
   private redrawAt = 0
   private redrawTimer: ReturnType<typeof setTimeout> | null = null
   private stopping = false
 
+  readonly deviceFailed = $derived(this.errors.run?.startsWith(DEVICE_FAILED) ?? false)
   readonly method = $derived(this.methods.find((method) => method.name === this.config?.method) ?? null)
   readonly changed = $derived(this.applied !== null && JSON.stringify(this.config) !== JSON.stringify(this.applied))
   readonly idle = $derived(this.busy === null && this.phase !== 'running' && this.phase !== 'crashed')
@@ -76,9 +92,17 @@ export class Session {
   private async connect(): Promise<boolean> {
     this.client?.close()
     this.phase = 'opening'
+    this.ended = null
+    this.run = null
     this.client = openWorker((notice) => this.hear(notice))
     return this.attempt('engine', 'Opening the device', async (client) => {
-      this.device = (await client.ask({ type: 'open_device', choice: this.deviceChoice })).device
+      const choice = this.deviceChoice
+      try {
+        this.device = (await client.ask({ type: 'open_device', choice })).device
+      } catch (error) {
+        if (choice !== 'webgpu' || !(error instanceof EngineError) || this.ended) throw error
+        throw new Error(`This browser gave the page no WebGPU device. Compute on the CPU, or turn WebGPU on in the browser's settings. (${message(error).split('. Use `--device')[0]})`)
+      }
       const catalogue = await client.ask({ type: 'describe' })
       this.methods = catalogue.methods
       this.config ??= this.withDefaults(catalogue.config, catalogue.config.method)
@@ -109,35 +133,51 @@ export class Session {
   // ---- what is trained on ----
 
   private async openSource(): Promise<void> {
-    const client = this.client!
-    if (this.source === 'world') {
+    // A fresh engine holds nothing: what a person did not give is the world's.
+    if (this.source === 'world' || !this.files.model.length || !this.files.data) {
       const method = this.methods.find((each) => each.name === this.config!.method)
-      const reply = await client.ask({ type: 'use_world', seed: this.worldSeed, rows: this.worldRows, demonstrations: method ? !method.pairs : false })
+      const reply = await this.client!.ask({ type: 'use_world', ...this.world, demonstrations: method ? !method.pairs : false })
       this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source: 'world' }
       this.model = null
-      return
+      this.run = null
     }
+    if (this.source === 'world') return
     if (this.files.model.length) await this.sendModel(this.files.model)
     if (this.files.data) await this.sendData(this.files.data)
+  }
+
+  /** Whether model and rows are such that a run can be made of them: a model of one's own does not know the world's words. */
+  private get complete(): boolean {
+    return this.source === 'world' || this.files.data !== null
   }
 
   private async sendModel(files: File[]): Promise<void> {
     const bytes = await readModel(files)
     const name = files.length === 1 ? files[0]!.name.replace(/\.gguf$/i, '') : (files[0]!.webkitRelativePath.split('/')[0] || 'own model')
-    const reply = await this.client!.ask({ type: 'open_model', name, files: files.map((file) => file.name) }, bytes)
+    const names = files.map((file) => file.name)
+    const reply = await naming(names, this.client!.ask({ type: 'open_model', name, files: names }, bytes))
+    this.run = null
     this.model = { name: reply.name, summary: reply.summary, parameters: reply.parameters }
   }
 
   private async sendData(file: File): Promise<void> {
     const bytes = await readData(file)
     const reply = await this.client!.ask({ type: 'open_data', name: file.name }, [bytes])
+    this.run = null
     this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source: 'files' }
   }
 
   async useWorld(): Promise<void> {
-    this.source = 'world'
     delete this.errors.model
     delete this.errors.data
+    const world = { seed: this.worldSeed, rows: this.worldRows }
+    if (!Number.isSafeInteger(world.seed) || world.seed < 0 || !Number.isInteger(world.rows) || world.rows < 20 || world.rows > 100_000) {
+      this.errors.data = 'Rows is a whole number from 20 to 100,000, and the seed one from 0 on.'
+      return
+    }
+    this.source = 'world'
+    this.world = world
+    this.files = { model: [], data: null }
     await this.attempt('settings', 'Drawing the built-in world', async () => {
       await this.openSource()
       await this.configure()
@@ -151,7 +191,9 @@ export class Session {
       this.files.model = files
       this.source = 'files'
     })
-    if (done && this.files.data) await this.attempt('settings', 'Preparing the rows', () => this.configure())
+    if (!done) return
+    if (this.complete) await this.attempt('settings', 'Preparing the rows', () => this.configure())
+    else this.awaitRows()
   }
 
   async giveData(file: File | undefined): Promise<void> {
@@ -186,26 +228,54 @@ export class Session {
     if (this.step === 0 && this.idle) await this.reset()
   }
 
+  /** Nothing of an earlier run is left to look at. */
+  private clear(): void {
+    this.step = 0
+    this.rate = this.rateNow = 0
+    this.finishedBecause = null
+    this.news = []
+    this.history.clear()
+    this.own = []
+    this.records = []
+    this.watchable = []
+    this.checkpoint = null
+    this.version++
+    this.phase = 'ready'
+  }
+
+  /** A model of one's own is open, and rows for it are not. */
+  private awaitRows(): void {
+    this.clear()
+    this.data = null
+  }
+
   /** Makes a run of the settings: untrained, at step 0. */
   private async configure(): Promise<void> {
     const config = $state.snapshot(this.config!) as TrainConfig
     const method = this.methods.find((each) => each.name === config.method)
     if (this.source === 'world' && method && this.data && method.pairs !== this.data.pairs) await this.openSource()
-    const reply = await this.client!.ask({ type: 'configure', config })
+    let reply
+    try {
+      reply = await this.client!.ask({ type: 'configure', config })
+    } catch (error) {
+      // Rows or a model were opened, and no run could be made of them: the engine holds none.
+      if (!this.run && this.phase !== 'crashed') this.clear()
+      throw error
+    }
+    const before = this.records
+    this.clear()
     this.applied = config
     this.run = reply.run
     this.watchable = reply.watchable
-    this.step = 0
     this.total = reply.run.total_steps
-    this.rate = this.rateNow = 0
-    this.finishedBecause = null
     this.notes = [...reply.run.warnings]
-    this.news = []
-    this.history.clear()
-    this.own = []
-    this.version++
-    this.phase = 'ready'
     this.watched = Math.min(this.watched, Math.max(0, this.watchable.length - 1))
+    // The old map stands until the new one is there: an empty moment would make the page jump.
+    if (this.watchable.length) this.records = before
+    await this.look()
+  }
+
+  private async look(): Promise<void> {
     if (this.watchable.length) this.records = (await this.client!.ask({ type: 'watch', row: this.watched })).records
   }
 
@@ -218,7 +288,8 @@ export class Session {
     if (!this.idle) return
     if ((this.phase === 'ended' || (this.step === 0 && this.changed)) && !(await this.reset())) return
     delete this.errors.run
-    this.stopping = false
+    this.stopping = this.cut = false
+    this.endless = true
     this.phase = 'running'
     this.client!.run(1)
   }
@@ -229,6 +300,7 @@ export class Session {
     if (!this.idle || this.phase === 'ended') return
     if (this.step === 0 && this.changed && !(await this.reset())) return
     delete this.errors.run
+    this.endless = this.cut = false
     this.phase = 'running'
     this.client!.step(1)
   }
@@ -279,33 +351,54 @@ export class Session {
   }
 
   openCheckpoint = (file: File) =>
-    this.attempt('checkpoint', 'Opening the checkpoint', async () => this.restore(new Uint8Array(await file.arrayBuffer())))
-
-  private async restore(bytes: Uint8Array): Promise<void> {
-    const { step } = await this.client!.ask({ type: 'restore' }, [bytes])
-    this.step = step
-    this.phase = step >= this.total ? 'ended' : 'paused'
-    if (this.watchable.length) this.records = (await this.client!.ask({ type: 'watch', row: this.watched })).records
-  }
-
-  /** A new worker with the same device choice, files and settings; the last checkpoint goes on where it was. */
-  async afresh(): Promise<void> {
-    this.errors = {}
-    if (!(await this.connect())) return
-    const last = this.checkpoint
-    if (last) this.config = structuredClone(last.config)
-    await this.attempt('engine', 'Starting afresh', async () => {
-      await this.openSource()
-      await this.configure()
-      // A copy: the bytes move to the worker, and a second crash needs them again.
-      if (last) await this.restore(last.bytes.slice())
+    this.attempt('checkpoint', 'Opening the checkpoint', async () => {
+      await this.restore({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()), config: this.applied! })
     })
+
+  private async restore({ name, bytes, config }: Omit<Checkpoint, 'step'>): Promise<void> {
+    // A copy: the bytes move to the worker, and should the engine end they are needed again.
+    const { step } = await this.client!.ask({ type: 'restore' }, [bytes.slice()])
+    this.checkpoint = { name, step, bytes, config }
+    this.step = step
+    this.history.cut(step)
+    this.version++
+    this.phase = step >= this.total ? 'ended' : 'paused'
+    await this.look()
   }
 
-  async chooseDevice(choice: DeviceChoice): Promise<void> {
+  /** A new worker with the same files and settings; the last checkpoint goes on where it was, and so do the curves. */
+  async afresh(choice = this.deviceChoice): Promise<void> {
+    const last = this.checkpoint
+    const trained = this.cut && this.ended !== 'crash'
+    const settings = last?.config ?? (this.step > 0 ? this.applied : null)
+    const past = this.history.copy()
     this.deviceChoice = choice
-    this.checkpoint = null
-    await this.afresh()
+    this.errors = {}
+    this.cut = false
+    if (!(await this.connect())) {
+      this.cut = trained
+      return
+    }
+    if (settings) this.config = structuredClone(settings)
+    const done = await this.attempt('engine', 'Starting afresh', async () => {
+      await this.openSource()
+      if (!this.complete) return this.awaitRows()
+      await this.configure()
+      if (!last) return
+      await this.restore(last)
+      this.history.take(past)
+      this.history.cut(last.step)
+      this.version++
+    })
+    // Whatever went wrong, what was saved stays.
+    if (!done) this.checkpoint ??= last
+    if (done && trained && this.run) await this.start()
+  }
+
+  /** Another device for the same run: it goes on where it stands. */
+  async chooseDevice(choice: DeviceChoice): Promise<void> {
+    if (this.run && this.step > 0 && this.phase !== 'crashed' && !(await this.save())) return
+    await this.afresh(choice)
   }
 
   // ---- what the worker says ----
@@ -332,11 +425,19 @@ export class Session {
         break
       case 'trouble':
         this.errors.run = notice.message
+        // The engine often meets the loss of its device before the browser tells of it.
+        if (notice.message.startsWith(DEVICE_FAILED)) this.cut = this.endless && this.phase === 'running'
         break
       case 'crashed':
+      case 'device_lost':
+        this.redraw()
+        this.cut ||= this.endless && this.phase === 'running'
         this.phase = 'crashed'
         this.busy = null
-        this.errors.engine = notice.message
+        this.ended = notice.kind === 'crashed' ? 'crash' : 'device'
+        // What failed because of this is no news.
+        delete this.errors.run
+        this.errors.engine = notice.kind === 'crashed' ? notice.message : lostDevice(notice.message)
         break
     }
   }
