@@ -187,6 +187,10 @@ pub struct RunArgs {
     /// Rows that are scored together; the run's own number where absent. No score depends on it.
     #[arg(long, value_parser = batch_size)]
     pub batch_size: Option<usize>,
+    /// How a sequence's reward is spread over its tokens: own (the method's token rewards), red, abc, abc-d,
+    /// implicit-dpo, uniform or sparse.
+    #[arg(long, value_name = "NAME", default_value = "own")]
+    pub credit: String,
 }
 
 /// `avascope score`.
@@ -218,12 +222,37 @@ pub struct EvalArgs {
     /// Most rows.
     #[arg(long)]
     pub limit: Option<usize>,
+    /// Hold the token map against a truth that it was not trained on; may be given again.
+    ///
+    /// Kinds: edits[=FILE] (pairs with chosen_spans and rejected_spans), spans[=FILE] (answers with bad_spans),
+    /// steps=FILE (traces with mistake_index), lexicon=FILE (VADER's vader_lexicon.txt, with the scored rows),
+    /// intervention[=FILE] (tokens deleted, swapped and rewritten). Without FILE the scored rows serve. A truth is passed
+    /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
+    /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
+    /// lengths, a shuffled map). Results go to trust.json beside the checkpoint: a map that passed every truth it was held
+    /// against is `checked` from then on, any other `exploratory`. Rows whose answer was trained on are left out.
+    #[arg(long = "truth", value_name = "KIND[=FILE]")]
+    pub truths: Vec<String>,
+    /// Tokens of each answer that --truth intervention changes.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = tokens_per_answer)]
+    pub interventions: usize,
+    /// Seed of what --truth intervention draws.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub truth_seed: u64,
     /// Exit with 1 where the pair accuracy is below this.
     #[arg(long, value_parser = share)]
     pub min_accuracy: Option<f64>,
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Reads a number of tokens.
+fn tokens_per_answer(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(tokens) if (1..=1000).contains(&tokens) => Ok(tokens),
+        _ => Err("use 1 to 1000 tokens".into()),
+    }
 }
 
 /// Reads a number of rows.

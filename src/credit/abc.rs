@@ -46,10 +46,7 @@ pub const ABC_D: Credit = Credit {
 };
 
 /// R by attention weights.
-fn spread(
-    sequence: &Sequence,
-    weights: impl FnOnce(Tensor<4>) -> Tensor<2>,
-) -> Option<Tensor<2>> {
+fn spread(sequence: &Sequence, weights: impl FnOnce(Tensor<4>) -> Tensor<2>) -> Option<Tensor<2>> {
     let weights = weights(sequence.attention.clone()?);
     let reward = sequence.reward.clone();
     Some(redistribute(reward, weights, &sequence.answer, 1.0))

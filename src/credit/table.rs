@@ -103,11 +103,7 @@ impl Credit {
     ///
     /// # Errors
     /// [`CreditError::Unfit`] with the reason.
-    pub fn check(
-        &self,
-        objective: &dyn Objective,
-        policy_moves: bool,
-    ) -> Result<(), CreditError> {
+    pub fn check(&self, objective: &dyn Objective, policy_moves: bool) -> Result<(), CreditError> {
         let unfit = |reason| {
             Err(CreditError::Unfit {
                 credit: self.name,
@@ -173,7 +169,10 @@ mod tests {
         let error = red.check(weighted.as_ref(), true).unwrap_err().to_string();
         assert!(error.contains("later tokens"), "{error}");
         let implicit = by_name("implicit_dpo").unwrap();
-        let error = implicit.check(last.as_ref(), false).unwrap_err().to_string();
+        let error = implicit
+            .check(last.as_ref(), false)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("only heads trained"), "{error}");
         assert!(implicit.check(last.as_ref(), true).is_ok());
     }

@@ -83,7 +83,10 @@ mod tests {
     fn steps_keep_their_borders_also_where_they_hold_line_breaks() {
         let text = "{\"prompt\":\"p\",\"steps\":[\"\u{e9}a\\nb\",\"\",\"cd\"],\"mistake_index\":2}\n\n{\"steps\":[\"x\"],\"mistake_index\":null}";
         let traces = read_traces(text.as_bytes(), "t.jsonl").unwrap();
-        assert_eq!(traces[0].row.answer.content.answer_text(), "\u{e9}a\nb\n\ncd");
+        assert_eq!(
+            traces[0].row.answer.content.answer_text(),
+            "\u{e9}a\nb\n\ncd"
+        );
         let spans: Vec<(usize, usize)> = traces[0].steps.iter().map(|s| (*s).into()).collect();
         assert_eq!(spans, [(0, 4), (5, 5), (6, 8)]);
         assert_eq!(traces[0].first_wrong, Some(2));
@@ -93,10 +96,16 @@ mod tests {
     #[test]
     fn what_is_no_trace_is_told_with_its_line() {
         for (text, part) in [
-            (&br#"{"prompt":"a","chosen":"b","rejected":"c"}"#[..], "line 1"),
+            (
+                &br#"{"prompt":"a","chosen":"b","rejected":"c"}"#[..],
+                "line 1",
+            ),
             (br#"{"text":"a"}"#, "line 1"),
             (br#"{"steps":["a"],"mistake_index":3}"#, "line 1"),
-            (b"{\"steps\":[\"a\"],\"mistake_index\":0}\n{\"steps\":[1],\"mistake_index\":0}", "line 2"),
+            (
+                b"{\"steps\":[\"a\"],\"mistake_index\":0}\n{\"steps\":[1],\"mistake_index\":0}",
+                "line 2",
+            ),
         ] {
             let error = read_traces(text, "t.jsonl").unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("t.jsonl"), "{error}");

@@ -11,11 +11,15 @@ mod export;
 mod figures;
 mod forward;
 mod host;
+#[cfg(test)]
+mod invariance;
 mod open;
 mod optimizer;
 mod run;
 mod schedule;
 mod scorer;
+#[cfg(test)]
+mod testing;
 mod truths;
 mod world;
 

@@ -197,12 +197,8 @@ impl Scorer {
                 for side in 0..sides {
                     let sequence = side * members.len() + k;
                     let steps = sequence * s..(sequence + 1) * s;
-                    let record = self.record(
-                        &rows[*row],
-                        side,
-                        &mean[steps.clone()],
-                        &std[steps.clone()],
-                    );
+                    let record =
+                        self.record(&rows[*row], side, &mean[steps.clone()], &std[steps.clone()]);
                     let said = answer_tokens(&rows[*row].sides[side].encoded)
                         .map(|i| log_policy[steps.start + i - 1])
                         .collect();

@@ -12,6 +12,7 @@ mod pretrain;
 mod run_files;
 mod score;
 mod train;
+mod truths;
 
 use crate::args::{Args, Command};
 use anyhow::{Context as _, Result};

@@ -323,7 +323,12 @@ impl Scorer {
             let logits = decoder.logits(hidden).narrow(1, 0, known);
             let out = Tensor::full([n, 1], -1e30, device);
             let likeliest = logits
-                .scatter(1, ints(standing).reshape([n, 1]), out, IndexingUpdateOp::Add)
+                .scatter(
+                    1,
+                    ints(standing).reshape([n, 1]),
+                    out,
+                    IndexingUpdateOp::Add,
+                )
                 .argmax(1)
                 .float();
             let likeliest = crate::train::read(likeliest).await?;

@@ -38,7 +38,17 @@ pub async fn lexicon(
     options: &TruthOptions<'_>,
 ) -> Result<TruthResult, TrainError> {
     let scored = scorer.score(rows).await?;
-    let (occurrences, humans) = occurrences(&scored, entries, options.words);
+    of_scored(&scored, entries, scorer.provenance().uncertainty, options)
+}
+
+/// The same of answers that are scored already.
+pub(super) fn of_scored(
+    scored: &Scored,
+    entries: &[LexiconEntry],
+    uncertainty: Uncertainty,
+    options: &TruthOptions<'_>,
+) -> Result<TruthResult, TrainError> {
+    let (occurrences, humans) = occurrences(scored, entries, options.words);
     let answers = scored.records.len();
     let notes = vec![
         format!(
@@ -74,7 +84,7 @@ pub async fn lexicon(
         rank(|o| o.reward, &means, &options.bootstrap)?,
         floors,
     );
-    let sigma = match scorer.provenance().uncertainty {
+    let sigma = match uncertainty {
         Uncertainty::PriorOnly => Metric::undefined(
             "the map has no learned sigma: the method or the credit gives means only",
         ),

@@ -168,7 +168,11 @@ impl std::fmt::Display for TruthFigure {
             write!(f, "   against {}", floors.join(", "))?;
         }
         if self.decides {
-            write!(f, "   {}", if self.passed { "passed" } else { "not passed" })?;
+            write!(
+                f,
+                "   {}",
+                if self.passed { "passed" } else { "not passed" }
+            )?;
         }
         Ok(())
     }
@@ -217,7 +221,11 @@ impl TruthResult {
 
     /// Whether every figure that decides passes, of which there must be one.
     pub fn passes(&self) -> bool {
-        let mut deciding = self.figures.iter().filter(|figure| figure.decides).peekable();
+        let mut deciding = self
+            .figures
+            .iter()
+            .filter(|figure| figure.decides)
+            .peekable();
         deciding.peek().is_some() && deciding.all(TruthFigure::passes)
     }
 

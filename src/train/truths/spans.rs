@@ -42,7 +42,7 @@ struct Labelled {
     words: Vec<LabelledTokens>,
 }
 
-fn measure(
+pub(super) fn measure(
     truth: &str,
     scored: &Scored,
     sides: &[Side],
@@ -153,8 +153,12 @@ fn collect(scored: &Scored, side: Side, words: Option<&WordFloor>) -> Labelled {
             scores: places.iter().map(|i| sign * of(*i)).collect(),
             labels: labels.clone(),
         };
-        labelled.map.push(scores(&|i| f64::from(record.tokens[i].mean)));
-        labelled.surprise.push(scores(&|i| f64::from(log_policy[i])));
+        labelled
+            .map
+            .push(scores(&|i| f64::from(record.tokens[i].mean)));
+        labelled
+            .surprise
+            .push(scores(&|i| f64::from(log_policy[i])));
         if let Some(words) = words {
             let weights = words.of_tokens(&record.answer, &ranges(record));
             labelled.words.push(scores(&|i| weights[i]));

@@ -11,7 +11,7 @@ use crate::objective::ScoreKind;
 use crate::reward::TokenRewardRecord;
 use crate::text::{EncodeOptions, TextTokenizer};
 use crate::train::{
-    EncodedRow, Scorer, SkippedRow, TrainError, dataset::counted, encode_usable_rows,
+    EncodedRow, Scored, Scorer, SkippedRow, TrainError, dataset::counted, encode_usable_rows,
 };
 
 /// A trace made ready for the model.
@@ -77,6 +77,16 @@ pub async fn first_wrong_step(
 ) -> Result<TruthResult, TrainError> {
     let rows: Vec<EncodedRow> = traces.iter().map(|trace| trace.row.clone()).collect();
     let scored = scorer.score(&rows).await?;
+    of_scored(traces, &scored, scorer.ranking_score(), options)
+}
+
+/// The same of traces that are scored already, one record a trace.
+pub(super) fn of_scored(
+    traces: &[EncodedTrace],
+    scored: &Scored,
+    ranking: ScoreKind,
+    options: &TruthOptions<'_>,
+) -> Result<TruthResult, TrainError> {
     let measured: Vec<Measured> = traces
         .iter()
         .zip(scored.records.iter().zip(&scored.log_policy))
@@ -106,7 +116,7 @@ pub async fn first_wrong_step(
     type Pick = fn(&Measured) -> &Vec<f64>;
     let by_sum: (&str, Pick) = ("sum", |trace| &trace.sum);
     let by_mean: (&str, Pick) = ("mean", |trace| &trace.mean);
-    let ranks_by_sum = scorer.ranking_score() == ScoreKind::Sum;
+    let ranks_by_sum = ranking == ScoreKind::Sum;
     let (decides, beside) = match ranks_by_sum {
         true => (by_sum, by_mean),
         false => (by_mean, by_sum),
@@ -163,7 +173,13 @@ fn measure(
     if n == 0 || count.contains(&0) {
         return None;
     }
-    let over = |values: &[f64]| values.iter().zip(&count).map(|(v, n)| v / *n as f64).collect();
+    let over = |values: &[f64]| {
+        values
+            .iter()
+            .zip(&count)
+            .map(|(v, n)| v / *n as f64)
+            .collect()
+    };
     Some(Measured {
         mean: over(&sum),
         likely: over(&likely),
