@@ -39,8 +39,11 @@ pub enum Command {
     },
     /// Download a model or a file, resumable and hash-checked.
     Fetch(FetchArgs),
-    /// List the methods with their switches and sources.
+    /// List the methods with their switches and sources, or the credits.
     Methods {
+        /// The credits: ways to spread a sequence's reward over its tokens (`--credit`).
+        #[arg(long)]
+        credits: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -187,8 +190,8 @@ pub struct RunArgs {
     /// Rows that are scored together; the run's own number where absent. No score depends on it.
     #[arg(long, value_parser = batch_size)]
     pub batch_size: Option<usize>,
-    /// How a sequence's reward is spread over its tokens: own (the method's token rewards), red, abc, abc-d,
-    /// implicit-dpo, uniform or sparse.
+    /// How a sequence's reward is spread over its tokens: `own` keeps the method's token rewards, and
+    /// `avascope methods --credits` lists the others.
     #[arg(long, value_name = "NAME", default_value = "own")]
     pub credit: String,
 }

@@ -28,7 +28,11 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Convert(args) => convert::run(args),
         Command::Data { command } => data::run(command),
         Command::Fetch(args) => fetch::run(args),
-        Command::Methods { json } => methods::run(json),
+        Command::Methods {
+            credits: true,
+            json,
+        } => methods::credits(json),
+        Command::Methods { json, .. } => methods::run(json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {

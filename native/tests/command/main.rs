@@ -6,3 +6,4 @@ mod resume;
 mod run;
 mod score;
 mod support;
+mod truth;
