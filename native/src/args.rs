@@ -27,6 +27,9 @@ pub enum Command {
     Score(ScoreArgs),
     /// Measure a run: pair accuracy, token AUC, correlation with known rewards, coverage.
     Eval(EvalArgs),
+    /// Accuracy on RewardBench or RewardBench 2, by a run's scores of its rows or from a file of scores.
+    #[command(name = "rewardbench")]
+    RewardBench(Box<RewardBenchArgs>),
     /// Write one HTML file with the token view of some rows; opens anywhere.
     Inspect(InspectArgs),
     /// Turn a GGUF or llama2.c model, or a run, into a Hugging Face directory.
@@ -248,6 +251,57 @@ pub struct EvalArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `avascope rewardbench`.
+#[derive(ClapArgs, Debug)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["run", "scores"]))]
+pub struct RewardBenchArgs {
+    /// Folder of the run that scores the rows of --data.
+    #[arg(value_hint = ValueHint::DirPath, requires = "data")]
+    pub run: Option<PathBuf>,
+    /// The rows as published (allenai/reward-bench or allenai/reward-bench-2): Parquet or JSON Lines.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "run")]
+    pub data: Option<PathBuf>,
+    /// Scores instead of a run: the public code's eval-set-scores file of either version, or JSON Lines of subset,
+    /// scores_chosen, scores_rejected (version 1) or id, subset, num_correct, scores (version 2).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub scores: Option<PathBuf>,
+    /// Accuracy on one of the prior test sets (anthropic_helpful, anthropic_hhh, shp, summarize), for the overall score
+    /// of version 1 that counts them; may be given again.
+    #[arg(long = "prior", value_name = "NAME=ACCURACY")]
+    pub prior: Vec<String>,
+    /// Write the public code's files into this folder: eval-set/, eval-set-scores/, and for version 1 a summary and one
+    /// line a prompt.
+    #[arg(long, short, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Name of the model in the files; the run's model where absent.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Give prompt and answer to the model one behind the other, also where its tokenizer has a chat template.
+    #[arg(long)]
+    pub no_chat_template: bool,
+    /// Most rows.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A checkpoint of the run; the last one where absent.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub checkpoint: Option<PathBuf>,
+    /// The model, where it is no longer where the run found it.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Answers that are scored together.
+    #[arg(long, value_parser = batch_size)]
+    pub batch_size: Option<usize>,
+    /// How a sequence's reward is spread over its tokens; `avascope methods --credits` lists the ways.
+    #[arg(long, value_name = "NAME", default_value = "own")]
+    pub credit: String,
 }
 
 /// Reads a number of tokens.

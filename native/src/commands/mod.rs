@@ -9,6 +9,7 @@ mod fetch;
 mod inspect;
 mod methods;
 mod pretrain;
+mod rewardbench;
 mod run_files;
 mod score;
 mod train;
@@ -24,6 +25,7 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Train(args) => train::run(*args),
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::RewardBench(args) => rewardbench::run(*args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Data { command } => data::run(command),

@@ -3,6 +3,7 @@
 mod bad_input;
 mod handover;
 mod resume;
+mod rewardbench;
 mod run;
 mod score;
 mod support;

@@ -91,10 +91,18 @@ fn results_are_kept_beside_the_checkpoint_and_believed_for_that_checkpoint_only(
         checked.contains("spans on marked.jsonl") && checked.contains("held-out rows"),
         "{checked}"
     );
-    // The page's file says the same.
-    avascope(here, "inspect run --device cpu --limit 1", &[]).code(0);
-    let page = fs::read_to_string(here.join("token-map.html")).unwrap();
-    assert!(page.contains("spans on marked.jsonl"));
+    // The page's file says the same; a build without the page has none, and says so.
+    let inspected = avascope(here, "inspect run --device cpu --limit 1", &[]);
+    match inspected.code {
+        0 => {
+            let page = fs::read_to_string(here.join("token-map.html")).unwrap();
+            assert!(page.contains("spans on marked.jsonl"));
+        }
+        code => {
+            assert_eq!(code, 2, "{}", inspected.err);
+            assert!(inspected.err.contains("xtask"), "{}", inspected.err);
+        }
+    }
 
     // Another credit, or another checkpoint, is another map.
     assert_eq!(provenance("--credit uniform")["trust"], "exploratory");
