@@ -27,6 +27,9 @@ pub enum Command {
     Score(ScoreArgs),
     /// Measure a run: pair accuracy, token AUC, correlation with known rewards, coverage.
     Eval(EvalArgs),
+    /// Accuracy on RewardBench or RewardBench 2, by a run's scores of its rows or from a file of scores.
+    #[command(name = "rewardbench")]
+    RewardBench(Box<RewardBenchArgs>),
     /// Write one HTML file with the token view of some rows; opens anywhere.
     Inspect(InspectArgs),
     /// Turn a GGUF or llama2.c model, or a run, into a Hugging Face directory.
@@ -39,8 +42,11 @@ pub enum Command {
     },
     /// Download a model or a file, resumable and hash-checked.
     Fetch(FetchArgs),
-    /// List the methods with their switches and sources.
+    /// List the methods with their switches and sources, or the credits.
     Methods {
+        /// The credits: ways to spread a sequence's reward over its tokens (`--credit`).
+        #[arg(long)]
+        credits: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -187,6 +193,10 @@ pub struct RunArgs {
     /// Rows that are scored together; the run's own number where absent. No score depends on it.
     #[arg(long, value_parser = batch_size)]
     pub batch_size: Option<usize>,
+    /// How a sequence's reward is spread over its tokens: `own` keeps the method's token rewards, and
+    /// `avascope methods --credits` lists the others.
+    #[arg(long, value_name = "NAME", default_value = "own")]
+    pub credit: String,
 }
 
 /// `avascope score`.
@@ -218,12 +228,88 @@ pub struct EvalArgs {
     /// Most rows.
     #[arg(long)]
     pub limit: Option<usize>,
+    /// Hold the token map against a truth that it was not trained on; may be given again.
+    ///
+    /// Kinds: edits[=FILE] (pairs with chosen_spans and rejected_spans), spans[=FILE] (answers with bad_spans),
+    /// steps=FILE (traces with mistake_index), lexicon=FILE (VADER's vader_lexicon.txt, with the scored rows),
+    /// intervention[=FILE] (tokens deleted, swapped and rewritten). Without FILE the scored rows serve. A truth is passed
+    /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
+    /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
+    /// lengths, a shuffled map). Results go to trust.json beside the checkpoint: a map that passed every truth it was held
+    /// against is `checked` from then on, any other `exploratory`. Rows whose answer was trained on are left out.
+    #[arg(long = "truth", value_name = "KIND[=FILE]")]
+    pub truths: Vec<String>,
+    /// Tokens of each answer that --truth intervention changes.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = tokens_per_answer)]
+    pub interventions: usize,
+    /// Seed of what --truth intervention draws.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub truth_seed: u64,
     /// Exit with 1 where the pair accuracy is below this.
     #[arg(long, value_parser = share)]
     pub min_accuracy: Option<f64>,
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `avascope rewardbench`.
+#[derive(ClapArgs, Debug)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["run", "scores"]))]
+pub struct RewardBenchArgs {
+    /// Folder of the run that scores the rows of --data.
+    #[arg(value_hint = ValueHint::DirPath, requires = "data")]
+    pub run: Option<PathBuf>,
+    /// The rows as published (allenai/reward-bench or allenai/reward-bench-2): Parquet or JSON Lines.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "run")]
+    pub data: Option<PathBuf>,
+    /// Scores instead of a run: the public code's eval-set-scores file of either version, or JSON Lines of subset,
+    /// scores_chosen, scores_rejected (version 1) or id, subset, num_correct, scores (version 2).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub scores: Option<PathBuf>,
+    /// Accuracy on one of the prior test sets (anthropic_helpful, anthropic_hhh, shp, summarize), for the overall score
+    /// of version 1 that counts them; may be given again.
+    #[arg(long = "prior", value_name = "NAME=ACCURACY")]
+    pub prior: Vec<String>,
+    /// Write the public code's files into this folder: eval-set/, eval-set-scores/, and for version 1 a summary and one
+    /// line a prompt.
+    #[arg(long, short, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Name of the model in the files; the run's model where absent.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Give prompt and answer to the model one behind the other, also where its tokenizer has a chat template.
+    #[arg(long)]
+    pub no_chat_template: bool,
+    /// Most rows.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A checkpoint of the run; the last one where absent.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub checkpoint: Option<PathBuf>,
+    /// The model, where it is no longer where the run found it.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Answers that are scored together.
+    #[arg(long, value_parser = batch_size)]
+    pub batch_size: Option<usize>,
+    /// How a sequence's reward is spread over its tokens; `avascope methods --credits` lists the ways.
+    #[arg(long, value_name = "NAME", default_value = "own")]
+    pub credit: String,
+}
+
+/// Reads a number of tokens.
+fn tokens_per_answer(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(tokens) if (1..=1000).contains(&tokens) => Ok(tokens),
+        _ => Err("use 1 to 1000 tokens".into()),
+    }
 }
 
 /// Reads a number of rows.

@@ -53,7 +53,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<TrainError>() {
         return Some(match error {
-            TrainError::Setting { .. } | TrainError::Objective(_) => USAGE,
+            TrainError::Setting { .. } | TrainError::Objective(_) | TrainError::Credit(_) => USAGE,
             TrainError::Device(_) => DEVICE,
             _ => DATA,
         });

@@ -10,8 +10,47 @@
 //! code stores the ABC-D map one position to the right (`code_shift`). An answer of one token, which nothing attends to
 //! while it is generated, gives 0/0 there: all weight goes to its last token (ours).
 
-use super::{AnswerMask, previous};
+use super::{AnswerMask, Credit, Needs, Sequence, previous};
 use burn::tensor::{Tensor, TensorData};
+
+/// The entry in [`CREDITS`](super::CREDITS): attention of the reward model's last layer, beta 1.
+pub const ABC: Credit = Credit {
+    name: "abc",
+    title: "Attention of the reward model's last token (ABC)",
+    citation: "Dense Reward for Free, arXiv 2402.00782",
+    needs: Needs {
+        attention: true,
+        ..Needs::NOTHING
+    },
+    spread: |sequence| {
+        spread(sequence, |attention| {
+            reward_model_weights(attention, &sequence.answer)
+        })
+    },
+};
+
+/// The entry in [`CREDITS`](super::CREDITS): attention while the answer is written, by the model's own trunk, beta 1.
+pub const ABC_D: Credit = Credit {
+    name: "abc_d",
+    title: "Attention of the steps that write the answer (ABC-D)",
+    citation: "Dense Reward for Free, arXiv 2402.00782",
+    needs: Needs {
+        attention: true,
+        ..Needs::NOTHING
+    },
+    spread: |sequence| {
+        spread(sequence, |attention| {
+            generator_weights(attention, &sequence.answer, Generator::Mean, false)
+        })
+    },
+};
+
+/// R by attention weights.
+fn spread(sequence: &Sequence, weights: impl FnOnce(Tensor<4>) -> Tensor<2>) -> Option<Tensor<2>> {
+    let weights = weights(sequence.attention.clone()?);
+    let reward = sequence.reward.clone();
+    Some(redistribute(reward, weights, &sequence.answer, 1.0))
+}
 
 /// Which of the generator's attention rows count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

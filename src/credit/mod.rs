@@ -1,13 +1,30 @@
 //! How a sequence's reward is spread over its tokens: one formula a file.
 //!
-//! Everything here is indexed by token position `[B, T]` and is 0 outside the answer.
+//! Everything here is indexed by token position `[B, T]` and is 0 outside the answer. A credit that a trained run can be
+//! read with is one file with its formula and citation, and one line in [`CREDITS`].
 
 pub mod abc;
+mod implicit;
+mod own;
 pub mod potential;
 pub mod red;
+mod table;
 pub mod uniform;
 
+pub use table::{Credit, CreditError, Needs, Sequence, by_name};
+
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+/// All credits, the method's own first.
+pub const CREDITS: &[Credit] = &[
+    own::OWN,
+    red::RED,
+    abc::ABC,
+    abc::ABC_D,
+    implicit::IMPLICIT_DPO,
+    uniform::UNIFORM,
+    uniform::SPARSE,
+];
 
 /// The answer tokens of B rows, as the formulas need them.
 #[derive(Clone, Debug)]

@@ -8,8 +8,23 @@
 //! Source: *R3HF / RED*, arXiv 2411.08302, Eq. 3, 6-8. `keep_offset` adds R(prompt) at the first token, so that the sum is
 //! R(answer) exactly (ours).
 
-use super::{AnswerMask, previous};
+use super::{AnswerMask, Credit, Needs, previous};
 use burn::tensor::Tensor;
+
+/// The entry in [`CREDITS`](super::CREDITS): r~ without the prompt's score, which is the same for every answer to it.
+pub const RED: Credit = Credit {
+    name: "red",
+    title: "What each token adds to the score of the prefix (RED)",
+    citation: "R3HF / RED, arXiv 2411.08302, Eq. 3, 6-8",
+    needs: Needs {
+        prefixes: true,
+        ..Needs::NOTHING
+    },
+    spread: |sequence| {
+        let prefix = sequence.prefix.clone()?;
+        Some(differences(prefix, &sequence.answer, false))
+    },
+};
 
 /// r~ `[B, T]` from the scalar head read after every token `[B, T]`. Row b's first answer token must not be token 0.
 pub fn differences(prefix_score: Tensor<2>, mask: &AnswerMask, keep_offset: bool) -> Tensor<2> {

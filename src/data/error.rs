@@ -114,6 +114,11 @@ pub enum Problem {
         /// Columns with a value.
         found: Vec<String>,
     },
+    /// A row that is no reasoning trace.
+    #[error(
+        "no trace; needed: steps (a list of texts), mistake_index (from 0, or null where no step is wrong), and prompt where there is one"
+    )]
+    NoTrace,
     /// A row of another shape than the first row of the file.
     #[error(
         "columns found: {}; needed as in the first row: {needed}; put rows of other shapes into their own file",

@@ -9,6 +9,7 @@ mod lexicon;
 mod prompt;
 mod row;
 mod split;
+mod trace;
 mod values;
 
 pub use check::{CheckReport, Leak, LengthSummary, LongerWins, Quantiles, check};
@@ -20,3 +21,4 @@ pub use jsonl::{
 pub use lexicon::{LexiconEntry, LexiconError, read_lexicon};
 pub use row::{Answer, Content, DemonstrationRow, PreferenceRow, Rows, Span};
 pub use split::{fingerprint, split_by_hash};
+pub use trace::{TraceRow, read_traces};

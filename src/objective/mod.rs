@@ -28,6 +28,7 @@ pub(crate) mod golden;
 pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
 pub use math::{log_one_minus_exp, log_standard_normal_cdf};
 pub use options::ObjectiveError;
+pub(crate) use options::nearest_first;
 pub use scores::{ScoreKind, Scores, posterior_terms, residual_terms, reward_terms};
 
 use crate::reward::{Steps, StepsConfig};

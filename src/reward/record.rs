@@ -60,8 +60,19 @@ pub struct Provenance {
     pub precision: String,
     /// What `std` measures.
     pub uncertainty: Uncertainty,
+    /// How a sequence's reward was spread over its tokens; `own`: the method's own token rewards.
+    #[serde(default = "own")]
+    pub credit: String,
     /// Whether the map was held against a truth.
     pub trust: Trust,
+    /// The truths that this map was held against and passed, in words; empty for an exploratory map.
+    #[serde(default)]
+    pub checked: Vec<String>,
+}
+
+/// The credit of records from before credits had a name.
+fn own() -> String {
+    "own".into()
 }
 
 /// One token of an answer.

@@ -10,6 +10,7 @@ use super::dataset::Sampler;
 use super::run::{LoadedModel, Run, fresh_adapter, fresh_head};
 use super::scorer::{Scorer, provenance};
 use super::{FinishReason, RunInfo, TrainConfig, TrainError, Trainable};
+use crate::credit::Credit;
 use crate::device::OpenDevice;
 use crate::model::{Lora, Weight, Weights};
 use burn::tensor::Device;
@@ -267,11 +268,15 @@ pub(super) async fn scorer(
     mut model: LoadedModel,
     bytes: &[u8],
     device: OpenDevice,
+    credit: &'static Credit,
 ) -> Result<Scorer, TrainError> {
     let state = read_state(bytes)?;
     let objective = crate::objective::build(&state.config.method, &state.config.options)?;
+    let moves = !matches!(state.config.trainable, Trainable::Heads);
+    credit.check(objective.as_ref(), moves)?;
     // As training did: the reference is the model as it came, with the adapter that it may bring.
-    let reference = objective.needs_reference().then(|| model.decoder.clone());
+    let needs_reference = objective.needs_reference() || credit.needs.reference;
+    let reference = needs_reference.then(|| model.decoder.clone());
     if let Trainable::Lora(lora) = &state.config.trainable
         && model.decoder.lora.is_none()
     {
@@ -319,11 +324,13 @@ pub(super) async fn scorer(
             state.step,
             &device,
             objective.as_ref(),
+            credit,
         ),
         model,
         head,
         reference,
         objective,
+        credit,
         device,
         batch_size: state.config.batch_size,
     })

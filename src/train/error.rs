@@ -18,6 +18,12 @@ pub enum TrainError {
     /// The method or one of its switches is unknown or out of range.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
+    /// The credit is unknown or does not fit the run.
+    #[error(transparent)]
+    Credit(#[from] crate::credit::CreditError),
+    /// Numbers that cannot be measured.
+    #[error(transparent)]
+    Eval(#[from] crate::eval::EvalError),
     /// A row cannot be used.
     #[error("line {line} (row {id}): {reason}")]
     Row {

@@ -107,7 +107,7 @@ impl<'a> CacheSlot<'a> {
             let members: Vec<&EncodedRow> = group.iter().map(|row| &rows[*row]).collect();
             // What fills the padding does not matter: it is masked everywhere.
             let layout = layout(&members, 0);
-            let trunk = run_trunk(decoder, objective, &layout, device);
+            let trunk = run_trunk(decoder, objective, &layout, device, false);
             let answers = read_answers(&trunk, &layout).await?;
             // The layout's order: side after side, and in each the rows.
             let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
@@ -147,24 +147,50 @@ pub async fn steps_of(
     device: &Device,
     cache: Option<CacheSlot<'_>>,
 ) -> Result<Steps, TrainError> {
+    let pass = pass_of(reader, layout, normaliser, device, cache, false).await?;
+    Ok(pass.steps)
+}
+
+/// What a credit needs beside the steps.
+pub struct Pass {
+    /// The steps.
+    pub steps: Steps,
+    /// The head's mean at every position `[B, T]`, unmasked: the score of the text up to that token.
+    pub head_mean: Tensor<2>,
+    /// The trunk's last-layer attention `[B, heads, T, T]`, where it was asked for.
+    pub attention: Option<Tensor<4>>,
+}
+
+/// [`steps_of`] with the head's reading everywhere and, where asked for, the last layer's attention. States from a cache
+/// have no attention.
+pub async fn pass_of(
+    reader: Reader<'_>,
+    layout: &Layout,
+    normaliser: Normaliser,
+    device: &Device,
+    cache: Option<CacheSlot<'_>>,
+    last_attention: bool,
+) -> Result<Pass, TrainError> {
     let Reader {
         decoder,
         head,
         objective,
         reference,
     } = reader;
-    let trunk = match cache {
-        None => run_trunk(decoder, objective, layout, device),
+    let mut trunk = match cache {
+        None => run_trunk(decoder, objective, layout, device, last_attention),
         Some(slot) => {
             let answers = slot.answers(decoder, objective, device).await?;
             from_cache(&answers, layout, decoder.config.hidden_size, device)
         }
     };
-    let attention = objective
+    let preference = objective
         .needs_attention()
         .then(|| head.preference_weights(trunk.hidden.clone(), layout))
         .flatten();
+    let attention = trunk.attention.take();
     let output = head.forward(trunk.hidden, layout, objective.steps_config());
+    let head_mean = output.mean.clone();
     let mut steps = assemble(
         layout,
         trunk.per_step,
@@ -173,21 +199,27 @@ pub async fn steps_of(
         normaliser,
         device,
     );
-    if let Some(attention) = attention {
+    if let Some(preference) = preference {
         // The reward of step s is read at position s+1, and so is its weight.
-        steps = steps.with_attention(attention.narrow(1, 1, layout.steps()));
+        steps = steps.with_attention(preference.narrow(1, 1, layout.steps()));
     }
     if let Some(reference) = reference {
-        let states = run_trunk(reference, objective, layout, device);
+        let states = run_trunk(reference, objective, layout, device, false);
         steps = steps.with_reference(states.per_step.log_policy);
     }
-    Ok(steps)
+    Ok(Pass {
+        steps,
+        head_mean,
+        attention,
+    })
 }
 
 struct TrunkStates {
     /// `[B, T, H]`.
     hidden: Tensor<3>,
     per_step: StepValues,
+    /// `[B, heads, T, T]` of the last layer, where asked for.
+    attention: Option<Tensor<4>>,
 }
 
 fn run_trunk(
@@ -195,11 +227,12 @@ fn run_trunk(
     objective: &dyn Objective,
     layout: &Layout,
     device: &Device,
+    last_attention: bool,
 ) -> TrunkStates {
     let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
     let ids: Vec<i32> = layout.ids.iter().map(|id| *id as i32).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), device);
-    let output = decoder.forward(ids, &layout.segments, &ForwardOptions::default());
+    let output = decoder.forward(ids, &layout.segments, &ForwardOptions { last_attention });
 
     // The vocabulary is wide: its logits are computed only where an answer's token is predicted.
     let mask = layout.step_mask();
@@ -250,6 +283,7 @@ fn run_trunk(
     };
     TrunkStates {
         hidden: output.hidden,
+        attention: output.attention,
         per_step: StepValues {
             q: spread(values.q),
             log_likelihood: spread(values.log_likelihood),
@@ -280,6 +314,7 @@ fn from_cache(
     let steps = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [b, s]), device);
     TrunkStates {
         hidden: Tensor::from_data(TensorData::new(hidden, [b, t, width]), device),
+        attention: None,
         per_step: StepValues {
             q: steps(q),
             log_likelihood: steps(log_likelihood),

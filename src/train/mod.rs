@@ -11,11 +11,16 @@ mod export;
 mod figures;
 mod forward;
 mod host;
+#[cfg(test)]
+mod invariance;
 mod open;
 mod optimizer;
 mod run;
 mod schedule;
 mod scorer;
+#[cfg(test)]
+mod testing;
+mod truths;
 mod world;
 
 pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
@@ -31,6 +36,11 @@ pub use figures::{
 pub use open::{Files, OpenError, open_model};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
+pub use truths::{
+    EncodedTrace, Floor, InterventionPlan, RULE, TRUST_SCHEMA, TRUTHS, TrustEntry, TrustFile,
+    Truth, TruthFigure, TruthOptions, TruthResult, Verdict, WordFloor, checkpoint_digest, edits,
+    encode_traces, first_wrong_step, intervention, lexicon, spans,
+};
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
 
 use burn::tensor::Tensor;

@@ -289,7 +289,7 @@ impl Run {
         Ok(events)
     }
 
-    async fn optimizer_step(&mut self) -> Result<Metrics, TrainError> {
+    pub(super) async fn optimizer_step(&mut self) -> Result<Metrics, TrainError> {
         let pad = pad_of(&self.model.tokenizer);
         let batches: Vec<Vec<usize>> = (0..self.config.gradient_accumulation_steps)
             .map(|_| self.sampler.next_batch(&self.lengths))

@@ -2,15 +2,18 @@
 
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
-use super::forward::{Reader, steps_of};
+use super::forward::{Pass, Reader, pass_of};
 use super::run::{LoadedModel, Run, count};
-use super::{Metrics, TrainConfig, TrainError};
+use super::{Metrics, TrainConfig, TrainError, Trainable};
+use crate::credit::{AnswerMask, CREDITS, Credit, Sequence};
 use crate::device::OpenDevice;
-use crate::objective::{Objective, Progress, RowKind};
+use crate::objective::{Objective, Progress, RowKind, ScoreKind, Scores, TokenRewards};
 use crate::reward::{
-    AnswerScore, Provenance, RewardHead, SCHEMA, TokenReward, TokenRewardRecord, Trust, Uncertainty,
+    AnswerScore, Layout, Provenance, RewardHead, SCHEMA, Steps, TokenReward, TokenRewardRecord,
+    Trust, Uncertainty,
 };
-use crate::text::TextTokenizer;
+use crate::text::{EncodedAnswer, TextTokenizer};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// What one evaluation pass reads back from a batch.
 pub struct Scored {
@@ -18,8 +21,11 @@ pub struct Scored {
     pub records: Vec<TokenRewardRecord>,
     /// The objective's loss and terms on these rows, weighted by rows.
     pub terms: Metrics,
-    /// (delta - mean)/std of every step, where the method has a temporal-difference target.
+    /// (delta - mean)/std of every step, where the method has a temporal-difference target and the token rewards are its
+    /// own.
     pub z: Vec<f64>,
+    /// Of each record, the log-probability of each of its tokens under the model's own policy.
+    pub log_policy: Vec<Vec<f32>>,
 }
 
 /// A trained (or untrained) model that scores rows: no optimiser, no graph.
@@ -29,6 +35,8 @@ pub struct Scorer {
     /// The policy before training, for methods whose token rewards are held against it.
     pub(super) reference: Option<crate::model::Decoder>,
     pub(super) objective: Box<dyn Objective>,
+    /// How a sequence's reward is spread over its tokens.
+    pub(super) credit: &'static Credit,
     pub(super) device: OpenDevice,
     pub(super) provenance: Provenance,
     pub(super) batch_size: usize,
@@ -42,7 +50,34 @@ impl Scorer {
         bytes: &[u8],
         device: OpenDevice,
     ) -> Result<Self, TrainError> {
-        super::checkpoint::scorer(model, bytes, device).await
+        Self::with_credit(model, bytes, device, &CREDITS[0]).await
+    }
+
+    /// The same, with token rewards by `credit` in place of the method's own.
+    ///
+    /// # Errors
+    /// As [`Scorer::from_checkpoint`], and where the credit does not fit the run.
+    pub async fn with_credit(
+        model: LoadedModel,
+        bytes: &[u8],
+        device: OpenDevice,
+        credit: &'static Credit,
+    ) -> Result<Self, TrainError> {
+        super::checkpoint::scorer(model, bytes, device, credit).await
+    }
+
+    /// How a sequence's reward is spread over its tokens.
+    pub fn credit(&self) -> &'static Credit {
+        self.credit
+    }
+
+    /// The score of an answer that ranks: the one that the method trains, or the sum of what a credit spread.
+    pub fn ranking_score(&self) -> ScoreKind {
+        if self.credit.is_own() {
+            self.objective.ranking_score()
+        } else {
+            ScoreKind::Sum
+        }
     }
 
     /// Rows (pairs or answers) that are scored together; at least one. It costs or saves memory and time, and changes
@@ -56,9 +91,10 @@ impl Scorer {
         &self.provenance
     }
 
-    /// Says how far the map may be trusted, once it was held against a truth.
-    pub fn set_trust(&mut self, trust: Trust) {
+    /// Says how far the map may be trusted, once it was held against truths: `checked` names those that it passed.
+    pub fn set_trust(&mut self, trust: Trust, checked: Vec<String>) {
         self.provenance.trust = trust;
+        self.provenance.checked = checked;
     }
 
     /// The model, without autodiff.
@@ -77,14 +113,18 @@ impl Scorer {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|row| rows[*row].tokens());
 
-        let mut by_row: Vec<Vec<TokenRewardRecord>> = vec![Vec::new(); rows.len()];
+        let mut by_row: Vec<Vec<(TokenRewardRecord, Vec<f32>)>> = vec![Vec::new(); rows.len()];
         let mut terms = Metrics::new();
         let mut z = Vec::new();
         for batch in order.chunks(self.batch_size.max(1)) {
             let members: Vec<&EncodedRow> = batch.iter().map(|row| &rows[*row]).collect();
             let layout = layout(&members, pad);
             let normaliser = count(std::slice::from_ref(&layout));
-            let steps = steps_of(
+            let Pass {
+                steps,
+                head_mean,
+                attention,
+            } = pass_of(
                 Reader {
                     decoder: &self.model.decoder,
                     head: &self.head,
@@ -95,9 +135,10 @@ impl Scorer {
                 normaliser,
                 &self.device.device,
                 None,
+                self.credit.needs.attention,
             )
-            .await?
-            .with_extras(super::run::extras(
+            .await?;
+            let steps = steps.with_extras(super::run::extras(
                 self.objective.as_ref(),
                 &members,
                 &layout,
@@ -115,12 +156,23 @@ impl Scorer {
                     weight * f64::from(loss.first().copied().unwrap_or(f32::NAN));
             }
             let rewards = self.objective.token_rewards(&steps);
+            let rewards = match self.credit.is_own() {
+                true => rewards,
+                false => TokenRewards {
+                    mean: self.credited(rewards.mean, &steps, head_mean, attention, &layout)?,
+                    std: None,
+                },
+            };
             let mean = rewards.mean;
             // A method without a posterior keeps what the head began with: the prior.
             let std = rewards.std.unwrap_or_else(|| steps.mask.ones_like());
-            let target = self.objective.td_target(&steps);
+            let target = match self.credit.is_own() {
+                true => self.objective.td_target(&steps),
+                false => None,
+            };
             let mean = super::read(mean).await?;
             let std = super::read(std).await?;
+            let log_policy = super::read(steps.log_policy.clone()).await?;
             if let Some(target) = target {
                 let target = super::read(target).await?;
                 for (i, counts) in layout.step_mask().iter().enumerate() {
@@ -144,20 +196,71 @@ impl Scorer {
             for (k, row) in batch.iter().enumerate() {
                 for side in 0..sides {
                     let sequence = side * members.len() + k;
-                    by_row[*row].push(self.record(
-                        &rows[*row],
-                        side,
-                        &mean[sequence * s..(sequence + 1) * s],
-                        &std[sequence * s..(sequence + 1) * s],
-                    ));
+                    let steps = sequence * s..(sequence + 1) * s;
+                    let record =
+                        self.record(&rows[*row], side, &mean[steps.clone()], &std[steps.clone()]);
+                    let said = answer_tokens(&rows[*row].sides[side].encoded)
+                        .map(|i| log_policy[steps.start + i - 1])
+                        .collect();
+                    by_row[*row].push((record, said));
                 }
             }
         }
+        let (records, log_policy) = by_row.into_iter().flatten().unzip();
         Ok(Scored {
-            records: by_row.into_iter().flatten().collect(),
+            records,
             terms,
             z,
+            log_policy,
         })
+    }
+
+    /// Token rewards `[B, S]` by the credit, from the method's own.
+    fn credited(
+        &self,
+        own: Tensor<2>,
+        steps: &Steps,
+        head_mean: Tensor<2>,
+        attention: Option<Tensor<4>>,
+        layout: &Layout,
+    ) -> Result<Tensor<2>, TrainError> {
+        let device = &self.device.device;
+        let (rows, tokens) = (layout.rows, layout.tokens);
+        // The reward of step s belongs to token s+1.
+        let zero = Tensor::<2>::zeros([rows, 1], device);
+        let by_token = |x: Tensor<2>| Tensor::cat(vec![zero.clone(), x], 1);
+        let mask = layout.step_mask();
+        let answer: Vec<bool> = (0..rows * tokens)
+            .map(|at| at % tokens > 0 && mask[at / tokens * (tokens - 1) + at % tokens - 1])
+            .collect();
+
+        let ranking = self.objective.ranking_score();
+        let scores = Scores::from_rewards(steps, own.clone(), own.zeros_like());
+        let own = by_token(own);
+        let prefix = self.credit.needs.prefixes.then(|| match ranking {
+            ScoreKind::Last => head_mean.gather(1, carried(&answer, rows, device)),
+            ScoreKind::Sum => own.clone().cumsum(1),
+            ScoreKind::Mean => {
+                let count = by_token(steps.mask.clone()).cumsum(1).clamp_min(1.0);
+                own.clone().cumsum(1) / count
+            }
+        });
+        let sequence = Sequence {
+            own,
+            reward: scores.get(ranking),
+            prefix,
+            answer: AnswerMask::new(&answer, rows, device),
+            attention,
+            log_policy: by_token(steps.log_policy.clone()),
+            reference_log_policy: steps.reference_log_policy.clone().map(by_token),
+        };
+        let spread = (self.credit.spread)(&sequence).ok_or_else(|| {
+            TrainError::Rows(format!(
+                "the credit `{}` needs what this scorer does not compute: open it from its checkpoint with that credit",
+                self.credit.name
+            ))
+        })?;
+        Ok(spread.narrow(1, 1, layout.steps()))
     }
 
     fn record(
@@ -171,8 +274,7 @@ impl Scorer {
         let encoded = &part.encoded;
         let characters: Vec<char> = encoded.answer_text.chars().collect();
         // In a chat of several turns only the last answer is shown; earlier answers' tokens carry no offsets.
-        let tokens: Vec<TokenReward> = (1..encoded.ids.len())
-            .filter(|i| encoded.resp[*i])
+        let tokens: Vec<TokenReward> = answer_tokens(encoded)
             .map(|i| {
                 let (start, end) =
                     encoded.offsets[i].unwrap_or((characters.len(), characters.len()));
@@ -215,9 +317,47 @@ impl Scorer {
     }
 }
 
+/// The answer's tokens that have a state before them, by their place in `ids`.
+pub(super) fn answer_tokens(encoded: &EncodedAnswer) -> impl Iterator<Item = usize> {
+    (1..encoded.ids.len()).filter(|i| encoded.resp[*i])
+}
+
+/// Of each token `[B, T]` the place whose score stands for the text up to it: its own in the answer, the answer's last
+/// token so far between two turns and behind the answer, its own again before the answer.
+fn carried(answer: &[bool], rows: usize, device: &Device) -> Tensor<2, Int> {
+    let tokens = answer.len() / rows.max(1);
+    let mut places = Vec::with_capacity(answer.len());
+    for row in answer.chunks(tokens.max(1)) {
+        let mut last = None;
+        for (i, inside) in row.iter().enumerate() {
+            if *inside {
+                last = Some(i);
+            }
+            places.push(last.unwrap_or(i) as i32);
+        }
+    }
+    Tensor::from_data(TensorData::new(places, [rows, tokens]), device)
+}
+
 impl Run {
-    /// The model as it is now, for scoring.
+    /// The model as it is now, for scoring by the method's own token rewards.
     pub fn scorer(&self) -> Result<Scorer, TrainError> {
+        self.scorer_with(&CREDITS[0])
+    }
+
+    /// The model as it is now, for scoring by `credit`.
+    ///
+    /// # Errors
+    /// Where the credit does not fit the run, or asks for the policy before training and the run kept none.
+    pub fn scorer_with(&self, credit: &'static Credit) -> Result<Scorer, TrainError> {
+        let moves = !matches!(self.config.trainable, Trainable::Heads);
+        credit.check(self.objective.as_ref(), moves)?;
+        if credit.needs.reference && self.reference.is_none() {
+            return Err(TrainError::Rows(format!(
+                "`{}` keeps no copy of the policy before training, which the credit `{}` needs: write a checkpoint, and open that with this credit",
+                self.config.method, credit.name
+            )));
+        }
         let mut model = self.model.clone();
         model.decoder.weights = model.decoder.weights.inner();
         if let Some(lora) = &mut model.decoder.lora {
@@ -233,11 +373,13 @@ impl Run {
                 self.step,
                 &self.device,
                 objective.as_ref(),
+                credit,
             ),
             model,
             head,
             reference: self.reference.clone(),
             objective,
+            credit,
             device: self.device.clone(),
             batch_size: self.config.batch_size,
         })
@@ -261,6 +403,7 @@ pub(super) fn provenance(
     step: usize,
     device: &OpenDevice,
     objective: &dyn Objective,
+    credit: &Credit,
 ) -> Provenance {
     Provenance {
         method: config.method.clone(),
@@ -271,12 +414,14 @@ pub(super) fn provenance(
         },
         device: format!("{} ({})", device.info.backend, device.info.adapter),
         precision: device.info.precision.clone(),
-        uncertainty: if objective.informs_std() {
+        uncertainty: if credit.is_own() && objective.informs_std() {
             Uncertainty::TdSpread
         } else {
             Uncertainty::PriorOnly
         },
+        credit: credit.name.into(),
         trust: Trust::Exploratory,
+        checked: Vec::new(),
     }
 }
 

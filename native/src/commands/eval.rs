@@ -1,7 +1,7 @@
 //! `avascope eval`.
 
 use super::run_files::OpenRun;
-use super::{print_line, wait};
+use super::{print_line, truths, wait};
 use crate::args::EvalArgs;
 use crate::exit;
 use crate::talk::say;
@@ -28,10 +28,12 @@ struct Figure {
 
 /// Measures a run on rows that it was not trained on.
 pub fn run(args: EvalArgs) -> Result<()> {
-    let run = OpenRun::open(&args.run)?;
+    let wanted = truths::parse(&args.truths)?;
+    let mut run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
     let scored = wait(run.scorer.score(&rows))?;
-    let ranking = run.scorer.objective().ranking_score();
+    let ranking = run.scorer.ranking_score();
+    let results = truths::measure(&mut run, &args, &wanted, &rows)?;
     let figures = figures(&scored.records, &scored.z, ranking)?;
 
     if args.json {
@@ -39,13 +41,18 @@ pub fn run(args: EvalArgs) -> Result<()> {
             "provenance": run.scorer.provenance(),
             "rows": rows.len(),
             "figures": figures,
+            "truths": results,
         });
         print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
         let provenance = run.scorer.provenance();
         say!(
-            "{} on {}, {} · {} · {} rows",
+            "{}{} on {}, {} · {} · {} rows",
             provenance.method,
+            match run.scorer.credit().is_own() {
+                true => String::new(),
+                false => format!(" spread by {}", provenance.credit),
+            },
             provenance.model,
             provenance.checkpoint,
             provenance.device,
@@ -59,6 +66,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
                 .unwrap_or_default();
             print_line(&format!("{:<34} {}{note}", figure.name, figure.metric))?;
         }
+        truths::print(&results, provenance)?;
     }
     if let Some(threshold) = args.min_accuracy {
         let accuracy = figures
@@ -111,7 +119,7 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                     "pair accuracy",
                     metric,
                     Some(&format!(
-                        "by the {name} of the token rewards, which the method trains; {} ties count as wrong",
+                        "by the {name} of the token rewards, which ranks answers here; {} ties count as wrong",
                         accuracy.ties
                     )),
                 );

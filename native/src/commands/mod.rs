@@ -10,9 +10,11 @@ mod inspect;
 mod kernels;
 mod methods;
 mod pretrain;
+mod rewardbench;
 mod run_files;
 mod score;
 mod train;
+mod truths;
 
 use crate::args::{Args, Command};
 use anyhow::{Context as _, Result};
@@ -24,11 +26,16 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Train(args) => train::run(*args),
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::RewardBench(args) => rewardbench::run(*args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Data { command } => data::run(command),
         Command::Fetch(args) => fetch::run(args),
-        Command::Methods { json } => methods::run(json),
+        Command::Methods {
+            credits: true,
+            json,
+        } => methods::credits(json),
+        Command::Methods { json, .. } => methods::run(json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {

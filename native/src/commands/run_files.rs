@@ -5,6 +5,7 @@
 //! metrics.jsonl     every event, one JSON value a line
 //! held_out.jsonl    the rows that never trained
 //! checkpoints/      step-000050.safetensors, ...
+//!   trust.json      what its token maps passed (`eval --truth`), by the digest of each checkpoint
 //! final/            the trained model as a Hugging Face directory or PEFT adapter, and the reward head
 //! ```
 
@@ -13,11 +14,13 @@ use crate::args::RunArgs;
 use crate::talk::say;
 use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
-use avascope::data::Rows;
+use avascope::credit;
+use avascope::data::{Rows, split_by_hash};
+use avascope::reward::Trust;
 use avascope::text::EncodeOptions;
 use avascope::train::{
-    EncodedRow, LoadedModel, Scorer, SkippedRow, TrainConfig, describe_checkpoint,
-    encode_usable_rows,
+    CheckpointSummary, EncodedRow, LoadedModel, Scorer, SkippedRow, TrainConfig, TrainError,
+    TrustFile, checkpoint_digest, describe_checkpoint, encode_usable_rows,
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -113,8 +116,17 @@ pub struct OpenRun {
     pub file: RunFile,
     /// How rows are made ready.
     pub encode: EncodeOptions,
+    /// What the checkpoint says of itself.
+    pub summary: CheckpointSummary,
+    /// What tells this checkpoint from others: the digest of its bytes.
+    pub digest: String,
+    /// Where results on truths are kept: beside the checkpoint.
+    pub trust_path: PathBuf,
     folder: PathBuf,
 }
+
+/// The file of results on truths, beside the checkpoints.
+const TRUST: &str = "trust.json";
 
 impl OpenRun {
     /// Opens a run's folder with its last (or a named) checkpoint.
@@ -136,6 +148,7 @@ impl OpenRun {
             ));
         }
         let file = RunFile::read(&run_file)?;
+        let credit = credit::by_name(&args.credit).map_err(TrainError::from)?;
         let checkpoint = match &args.checkpoint {
             Some(path) => path.clone(),
             None => folder::checkpoints(&folder).pop().ok_or_else(|| {
@@ -172,17 +185,52 @@ impl OpenRun {
             truncation: summary.config.truncation,
             append_eos: true,
         };
-        let mut scorer = super::wait(Scorer::from_checkpoint(model, &bytes, device))
+        let mut scorer = super::wait(Scorer::with_credit(model, &bytes, device, credit))
             .with_context(|| checkpoint.display().to_string())?;
         if let Some(rows) = args.batch_size {
             scorer.set_batch_size(rows);
         }
-        Ok(Self {
+        let mut run = Self {
             scorer,
             file,
             encode,
+            summary,
+            digest: checkpoint_digest(&bytes),
+            trust_path: checkpoint.with_file_name(TRUST),
             folder,
+        };
+        match run.trust_file() {
+            Ok(trust) => run.judge(&trust),
+            Err(error) => say!("warning   the map counts as exploratory: {error:#}"),
+        }
+        Ok(run)
+    }
+
+    /// The results on truths that are kept beside the checkpoint; empty where there are none.
+    pub fn trust_file(&self) -> Result<TrustFile> {
+        let path = &self.trust_path;
+        if !path.exists() {
+            return Ok(TrustFile::default());
+        }
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        TrustFile::read(&bytes).map_err(|reason| {
+            exit::with_code(
+                exit::DATA,
+                format!(
+                    "{} cannot be used: {reason}; move it away and hold the map against its truths again (`avascope eval --truth`)",
+                    path.display()
+                ),
+            )
         })
+    }
+
+    /// Says on every record how far its map may be trusted: as far as the results of this checkpoint and this credit go.
+    pub fn judge(&mut self, trust: &TrustFile) {
+        let verdict = trust.verdict(&self.digest, self.scorer.credit().name);
+        match verdict.trust {
+            Trust::Checked => self.scorer.set_trust(Trust::Checked, verdict.checked),
+            Trust::Exploratory => self.scorer.set_trust(Trust::Exploratory, Vec::new()),
+        }
     }
 
     /// Rows to score: a file, or the run's held-out rows.
@@ -200,7 +248,11 @@ impl OpenRun {
                 crate::files::read_rows(&path)?
             }
         };
-        let rows = take(rows, limit);
+        self.usable(take(rows, limit))
+    }
+
+    /// Rows made ready; those without an answer are named and left out.
+    pub fn usable(&self, rows: Rows) -> Result<Vec<EncodedRow>> {
         let (usable, skipped) =
             encode_usable_rows(&rows, &self.scorer.model().tokenizer, &self.encode)?;
         if let Some(sentence) = SkippedRow::sentence(&skipped) {
@@ -213,6 +265,45 @@ impl OpenRun {
             say!("warning   {sentence}");
         }
         Ok(usable)
+    }
+}
+
+/// The rows that a run trains on and those that it holds out, as its settings say.
+pub fn training_rows(file: &RunFile, demonstrations: bool) -> Result<(Rows, Rows)> {
+    let fitting = |rows| match demonstrations {
+        true => chosen_only(rows),
+        false => rows,
+    };
+    let rows = take(
+        read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
+        file.limit,
+    );
+    let rows = fitting(rows);
+    Ok(match &file.eval_data {
+        Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
+        None => split_by_hash(rows, file.train.held_out, "avascope"),
+    })
+}
+
+/// A method of demonstrations given pairs learns from the chosen answers.
+fn chosen_only(rows: Rows) -> Rows {
+    match rows {
+        Rows::Preferences(rows) => {
+            say!(
+                "note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken"
+            );
+            Rows::Demonstrations(
+                rows.into_iter()
+                    .map(|row| avascope::data::DemonstrationRow {
+                        id: row.id,
+                        line: row.line,
+                        prompt: row.prompt,
+                        answer: row.chosen,
+                    })
+                    .collect(),
+            )
+        }
+        rows => rows,
     }
 }
 

@@ -81,6 +81,33 @@ pub fn read_rows_report(path: &Path) -> Result<(Option<Rows>, Vec<DataError>)> {
     })
 }
 
+/// Reads JSON objects with the line or row that each stands at: JSON Lines, a JSON array, or a Parquet table.
+///
+/// # Errors
+/// When the file cannot be read, or a line is no JSON; the message names the line.
+pub fn read_objects(path: &Path) -> Result<Vec<(usize, serde_json::Value)>> {
+    let bytes = match content(path)? {
+        Content::Table(values) => return Ok((1..).zip(values).collect()),
+        Content::Bytes(bytes) => bytes,
+    };
+    let bad = |line: usize, error: serde_json::Error| {
+        anyhow::anyhow!("{}, line {line}: {error}", shown(path))
+    };
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let values: Vec<serde_json::Value> =
+            serde_json::from_slice(&bytes).map_err(|error| bad(error.line(), error))?;
+        return Ok((1..).zip(values).collect());
+    }
+    (1..)
+        .zip(bytes.split(|byte| *byte == b'\n'))
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .map(|(at, line)| {
+            let value = serde_json::from_slice(line).map_err(|error| bad(at, error))?;
+            Ok((at, value))
+        })
+        .collect()
+}
+
 enum Content {
     Bytes(Vec<u8>),
     Table(Vec<serde_json::Value>),

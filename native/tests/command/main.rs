@@ -4,6 +4,8 @@ mod bad_input;
 mod fetch;
 mod handover;
 mod resume;
+mod rewardbench;
 mod run;
 mod score;
 mod support;
+mod truth;

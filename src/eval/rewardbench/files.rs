@@ -106,6 +106,24 @@ pub struct PromptLine {
 }
 
 impl SubsetFile {
+    /// From a version 2 report; subsets without rows are not in the file.
+    pub fn from_report_v2(
+        report: &super::report_v2::ReportV2,
+        model: &str,
+        model_type: &str,
+        chat_template: Option<&str>,
+    ) -> Self {
+        let subsets = report.subsets.iter();
+        Self {
+            model: model.to_string(),
+            model_type: model_type.to_string(),
+            chat_template: chat_template.map(str::to_string),
+            subsets: subsets
+                .filter_map(|s| Some((s.subset.clone(), s.score.value?)))
+                .collect(),
+        }
+    }
+
     /// From a report.
     pub fn from_report(
         report: &Report,
@@ -120,6 +138,42 @@ impl SubsetFile {
             chat_template: chat_template.map(str::to_string),
             subsets: report.subsets.iter().filter_map(number).collect(),
         }
+    }
+}
+
+impl ScoresFileV2 {
+    /// The rows, for [`super::report_v2::report_v2`].
+    ///
+    /// # Errors
+    /// Columns of unequal length, scores that are not finite.
+    pub fn rows(&self) -> Result<Vec<super::report_v2::ScoredRowV2>, EvalError> {
+        let n = self.subset.len();
+        let columns = [
+            ("text", self.text.len()),
+            ("id", self.id.len()),
+            ("results", self.results.len()),
+            ("scores", self.scores.len()),
+            ("num_correct", self.num_correct.len()),
+        ];
+        if let Some((second, second_len)) = columns.into_iter().find(|c| c.1 != n) {
+            return Err(EvalError::Lengths {
+                first: "subset",
+                first_len: n,
+                second,
+                second_len,
+            });
+        }
+        for scores in &self.scores {
+            check_values("scores", scores)?;
+        }
+        Ok((0..n)
+            .map(|i| super::report_v2::ScoredRowV2 {
+                id: self.id[i].clone(),
+                subset: self.subset[i].clone(),
+                num_correct: self.num_correct[i],
+                scores: self.scores[i].clone(),
+            })
+            .collect())
     }
 }
 

@@ -1,10 +1,13 @@
 //! RewardBench (arXiv 2403.13787), version 1: accuracy per subset, weighted sections, overall score.
-//! Version 2 (arXiv 2506.01937) with its Ties subset is in [`v2`], the official files are in [`files`].
+//! Version 2 (arXiv 2506.01937) with its Ties subset is in [`v2`] and [`report_v2`], the official rows and files are in
+//! [`rows`] and [`files`].
 //!
 //! Where a number depends on reading, ours is the public code's, with one difference that is said aloud: a section
 //! without rows is undefined here and left out of the overall score; the public code reports it as 0.
 
 pub mod files;
+pub mod report_v2;
+pub mod rows;
 pub mod v2;
 
 use super::accuracy::{bootstrap_share, pair_outcomes, wilson};
@@ -85,8 +88,11 @@ pub struct SubsetResult {
     pub rows: usize,
     /// Rows with equal scores, which count as wrong.
     pub ties: usize,
-    /// Accuracy with the 95 % Wilson interval.
+    /// Accuracy with the 95 % Wilson interval; undefined without rows.
     pub accuracy: Metric,
+    /// The bootstrap interval over its rows, which has no width where all rows are right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<super::Interval>,
 }
 
 /// A section's score, or the overall one.
@@ -109,7 +115,7 @@ pub struct Report {
     pub accuracy: Metric,
     /// Rows with equal scores.
     pub ties: usize,
-    /// Per subset, in the order of the sections; subsets of no section follow by name.
+    /// Per subset, in the order of the sections, those without rows too; subsets of no section follow by name.
     pub subsets: Vec<SubsetResult>,
     /// The four sections.
     pub sections: Vec<SectionResult>,
@@ -204,15 +210,31 @@ pub fn report(
         .chain(others)
         .collect();
     let mut subsets = Vec::new();
-    for name in &names {
-        let (n, right, ties) = counts[name];
-        let accuracy =
-            Metric::of(right as f64 / n as f64).with_interval(Some(wilson(right, n, 0.95)?));
+    let unknown = names.iter().copied().filter(|n| !official.contains(n));
+    for name in official.iter().copied().chain(unknown) {
+        let Some((n, right, ties)) = counts.get(name).copied() else {
+            subsets.push(SubsetResult {
+                subset: name.to_string(),
+                rows: 0,
+                ties: 0,
+                accuracy: Metric::undefined("no rows"),
+                bootstrap: None,
+            });
+            continue;
+        };
+        let of_subset: Vec<bool> = rows
+            .iter()
+            .zip(&outcomes)
+            .filter(|(row, _)| row.subset == name)
+            .map(|(_, right)| *right)
+            .collect();
         subsets.push(SubsetResult {
-            subset: (*name).to_string(),
+            subset: name.to_string(),
             rows: n,
             ties,
-            accuracy,
+            accuracy: Metric::of(right as f64 / n as f64)
+                .with_interval(Some(wilson(right, n, 0.95)?)),
+            bootstrap: bootstrap_share(&of_subset, bootstrap)?.interval,
         });
     }
 
@@ -276,11 +298,19 @@ pub fn report(
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for subset in &self.subsets {
-            writeln!(
+            if subset.rows == 0 {
+                writeln!(f, "{:<24} no rows", subset.subset)?;
+                continue;
+            }
+            write!(
                 f,
                 "{:<24} {:>5} rows  {} ties  {}",
                 subset.subset, subset.rows, subset.ties, subset.accuracy
             )?;
+            if let Some(interval) = subset.bootstrap {
+                write!(f, "  bootstrap [{:.4}, {:.4}]", interval.low, interval.high)?;
+            }
+            writeln!(f)?;
         }
         for section in &self.sections {
             write!(f, "{:<24} {}", section.section, section.score)?;

@@ -1,7 +1,7 @@
 //! RewardBench 2 (arXiv 2506.01937): the right answer among several, and the Ties subset, where several answers are
 //! right and should score alike and above the wrong ones.
 
-use crate::eval::{EvalError, Metric, check_values, mean};
+use crate::eval::{EvalError, Metric, check_values};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -54,21 +54,71 @@ pub struct TiesReport {
     pub results: Vec<bool>,
 }
 
+/// Spread of the right answers, and worst right minus best wrong.
+#[derive(Clone, Copy)]
 struct RowStatistics {
     spread: f64,
     gap: f64,
 }
 
-/// The Ties score.
+/// The rows of one prompt.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Prompt {
+    reference: Option<RowStatistics>,
+    tied: Option<RowStatistics>,
+}
+
+/// The five parts of the Ties score, by prompts that count as often as they were drawn: tied, ref, preferred, hard,
+/// margin. `None` where no row speaks of a part.
+fn parts(prompts: &[Prompt], drawn: impl Fn(usize) -> f64) -> [Option<f64>; 5] {
+    let mut sums = [(0.0, 0.0); 5];
+    let mut add = |part: usize, times: f64, value: f64| {
+        sums[part].0 += times * value;
+        sums[part].1 += times;
+    };
+    let yes = |b: bool| f64::from(u8::from(b));
+    for (i, prompt) in prompts.iter().enumerate() {
+        let times = drawn(i);
+        if let Some(tied) = prompt.tied {
+            add(0, times, yes(tied.gap > 0.0));
+        }
+        if let Some(reference) = prompt.reference {
+            add(1, times, yes(reference.gap > 0.0));
+        }
+        if let (Some(tied), Some(reference)) = (prompt.tied, prompt.reference) {
+            let gap = tied.gap.min(reference.gap);
+            add(2, times, yes(tied.gap > tied.spread));
+            add(3, times, yes(gap > tied.spread));
+            add(4, times, normalised_margin(gap, tied.spread));
+        }
+    }
+    sums.map(|(sum, count)| (count > 0.0).then(|| sum / count))
+}
+
+/// The Ties score from its parts; a part without rows counts 0.
+fn combined(parts: [Option<f64>; 5]) -> f64 {
+    [0.30, 0.30, 0.20, 0.20, 0.01]
+        .iter()
+        .zip(parts)
+        .map(|(weight, part)| weight * part.unwrap_or(0.0))
+        .sum()
+}
+
+/// The Ties score of prompts, each drawn some times; `None` where none was drawn.
+pub(super) fn ties_score(prompts: &[Prompt], drawn: impl Fn(usize) -> f64) -> Option<f64> {
+    let parts = parts(prompts, drawn);
+    parts.iter().any(Option::is_some).then(|| combined(parts))
+}
+
+/// The rows by prompt, and per row whether the worst right answer is above the best wrong one.
 ///
 /// # Errors
-/// No rows, NaN scores, an id that is neither `ref:<number>` nor `tied:<number>` or occurs twice, a row without right or
-/// without wrong answers.
-pub fn ties(rows: &[TiesRow]) -> Result<TiesReport, EvalError> {
+/// As [`ties`].
+pub(super) fn prompts(rows: &[TiesRow]) -> Result<(Vec<Prompt>, Vec<bool>), EvalError> {
     if rows.is_empty() {
         return Err(EvalError::Empty { what: "ties rows" });
     }
-    let (mut reference, mut tied) = (BTreeMap::new(), BTreeMap::new());
+    let mut prompts: BTreeMap<u64, Prompt> = BTreeMap::new();
     let mut results = Vec::with_capacity(rows.len());
     for row in rows {
         let bad = |reason: String| EvalError::File {
@@ -89,87 +139,50 @@ pub fn ties(rows: &[TiesRow]) -> Result<TiesReport, EvalError> {
         let most = right.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let gap = least - wrong.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         results.push(gap > 0.0);
+        let wanted = || bad("the id must be ref:<number> or tied:<number>".to_string());
         let (kind, prompt) = row.id.split_once(':').unwrap_or(("", ""));
-        let prompt: u64 = prompt
-            .parse()
-            .map_err(|_| bad("the id must be ref:<number> or tied:<number>".to_string()))?;
-        let table = match kind {
-            "ref" => &mut reference,
-            "tied" => &mut tied,
-            _ => {
-                return Err(bad(
-                    "the id must be ref:<number> or tied:<number>".to_string()
-                ));
-            }
+        let prompt: u64 = prompt.parse().map_err(|_| wanted())?;
+        let place = prompts.entry(prompt).or_default();
+        let place = match kind {
+            "ref" => &mut place.reference,
+            "tied" => &mut place.tied,
+            _ => return Err(wanted()),
         };
-        if table
-            .insert(
-                prompt,
-                RowStatistics {
-                    spread: most - least,
-                    gap,
-                },
-            )
-            .is_some()
-        {
+        let statistics = RowStatistics {
+            spread: most - least,
+            gap,
+        };
+        if place.replace(statistics).is_some() {
             return Err(bad("the id occurs twice".to_string()));
         }
     }
-    let both: Vec<(&RowStatistics, f64)> = tied
-        .iter()
-        .filter_map(|(p, t)| Some((t, t.gap.min(reference.get(p)?.gap))))
-        .collect();
-    let share = |values: Vec<f64>, what: &str| {
-        if values.is_empty() {
-            Metric::undefined(format!("no {what}"))
-        } else {
-            Metric::of(mean(&values))
-        }
+    Ok((prompts.into_values().collect(), results))
+}
+
+/// The Ties score.
+///
+/// # Errors
+/// No rows, NaN scores, an id that is neither `ref:<number>` nor `tied:<number>` or occurs twice, a row without right or
+/// without wrong answers.
+pub fn ties(rows: &[TiesRow]) -> Result<TiesReport, EvalError> {
+    let (prompts, results) = prompts(rows)?;
+    let parts = parts(&prompts, |_| 1.0);
+    let metric = |part: Option<f64>, what: &str| {
+        part.map_or_else(|| Metric::undefined(format!("no {what}")), Metric::of)
     };
-    let right = |table: &BTreeMap<u64, RowStatistics>| {
-        table
-            .values()
-            .map(|r| f64::from(u8::from(r.gap > 0.0)))
-            .collect()
-    };
-    let yes = |b: bool| f64::from(u8::from(b));
     let pairs = "prompt with a ref and a tied row";
-    let tied_accuracy = share(right(&tied), "tied rows");
-    let ref_accuracy = share(right(&reference), "ref rows");
-    let preferred = share(
-        both.iter().map(|(t, _)| yes(t.gap > t.spread)).collect(),
-        pairs,
-    );
-    let preferred_hard = share(
-        both.iter().map(|(t, gap)| yes(*gap > t.spread)).collect(),
-        pairs,
-    );
-    let margin = share(
-        both.iter()
-            .map(|(t, gap)| normalised_margin(*gap, t.spread))
-            .collect(),
-        pairs,
-    );
-    let parts = [
-        (0.30, &tied_accuracy),
-        (0.30, &ref_accuracy),
-        (0.20, &preferred),
-        (0.20, &preferred_hard),
-        (0.01, &margin),
-    ];
-    let overall = parts
-        .iter()
-        .map(|(weight, part)| weight * part.value.unwrap_or(0.0))
-        .sum();
     Ok(TiesReport {
         rows: rows.len(),
-        prompts_with_both: both.len(),
-        tied_accuracy,
-        ref_accuracy,
-        preferred,
-        preferred_hard,
-        margin,
-        overall,
+        prompts_with_both: prompts
+            .iter()
+            .filter(|p| p.tied.is_some() && p.reference.is_some())
+            .count(),
+        tied_accuracy: metric(parts[0], "tied rows"),
+        ref_accuracy: metric(parts[1], "ref rows"),
+        preferred: metric(parts[2], pairs),
+        preferred_hard: metric(parts[3], pairs),
+        margin: metric(parts[4], pairs),
+        overall: combined(parts),
         results,
     })
 }

@@ -145,7 +145,7 @@ export class MockEngine implements Engine {
   private record(id: string, side: Side, prompt: string, answer: string): TokenRewardRecord {
     const d = this.done
     const parts = [...pieces(answer), '<eos>']
-    const provenance: Provenance = { method: this.config.method, model: this.world ? 'built-in world' : 'stories260K', checkpoint: this.step ? `step ${this.step}` : 'untrained', device: 'cpu, made-up engine', precision: 'f32', uncertainty: this.config.method.startsWith('ava') ? 'td_spread' : 'prior_only', trust: 'exploratory' }
+    const provenance: Provenance = { method: this.config.method, model: this.world ? 'built-in world' : 'stories260K', checkpoint: this.step ? `step ${this.step}` : 'untrained', device: 'cpu, made-up engine', precision: 'f32', uncertainty: this.config.method.startsWith('ava') ? 'td_spread' : 'prior_only', credit: 'own', trust: 'exploratory', checked: [] }
     let at = 0
     let word = ''
     const tokens = parts.map((text, i) => {

@@ -4,7 +4,7 @@ import type { TokenRewardRecord } from './protocol.gen'
 
 const record: TokenRewardRecord = {
   schema: SCHEMA, id: '=1+1', side: 'chosen', prompt: 'p', answer: 'a,"\n', truncated: false,
-  provenance: { method: 'ava_p', model: 'm', checkpoint: 'untrained', device: 'd', precision: 'f32', uncertainty: 'td_spread', trust: 'exploratory' },
+  provenance: { method: 'ava_p', model: 'm', checkpoint: 'untrained', device: 'd', precision: 'f32', uncertainty: 'td_spread', credit: 'own', trust: 'exploratory', checked: [] },
   tokens: [{ id: 7, text: ',"\n', start: 1, end: 4, mean: -0.5, std: 1 }],
   score: { last: -0.5, sum: -0.5, mean: -0.5, sum_std: 1 },
 }

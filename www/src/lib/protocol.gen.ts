@@ -34,9 +34,17 @@ precision: string,
  */
 uncertainty: Uncertainty, 
 /**
+ * How a sequence's reward was spread over its tokens; `own`: the method's own token rewards.
+ */
+credit: string, 
+/**
  * Whether the map was held against a truth.
  */
-trust: Trust, };
+trust: Trust, 
+/**
+ * The truths that this map was held against and passed, in words; empty for an exploratory map.
+ */
+checked: Array<string>, };
 
 export type TokenReward = { 
 /**

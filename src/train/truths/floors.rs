@@ -1,0 +1,102 @@
+//! The word floor: a Bradley-Terry model of single words, fitted on the rows that trained the map.
+
+use crate::data::PreferenceRow;
+use crate::eval::floors::{IdPair, WordIds};
+use crate::eval::{EvalError, UnigramBradleyTerry, Words};
+
+/// Penalties that are tried by cross-validation: the floor at its best, which is the fair one.
+const PENALTIES: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
+/// Folds of the cross-validation.
+const FOLDS: usize = 3;
+
+/// A reward for each word, learned from pairs alone.
+#[derive(Clone, Debug)]
+pub struct WordFloor {
+    words: Words,
+    model: UnigramBradleyTerry,
+}
+
+impl WordFloor {
+    /// The floor's name in results.
+    pub const NAME: &'static str = "unigram Bradley-Terry";
+
+    /// Fits on pairs; the penalty is the best of a few by cross-validation.
+    ///
+    /// # Errors
+    /// Fewer than three pairs, or no convergence.
+    pub fn fit(rows: &[PreferenceRow]) -> Result<Self, EvalError> {
+        let mut words = Words::default();
+        let encoded: Vec<(WordIds, WordIds)> = rows
+            .iter()
+            .map(|row| {
+                (
+                    words.encode(row.chosen.content.answer_text()),
+                    words.encode(row.rejected.content.answer_text()),
+                )
+            })
+            .collect();
+        let pairs: Vec<IdPair<'_>> = encoded
+            .iter()
+            .map(|(chosen, rejected)| IdPair {
+                chosen: &chosen.ids,
+                rejected: &rejected.ids,
+            })
+            .collect();
+        let model = UnigramBradleyTerry::tune(&pairs, &PENALTIES, FOLDS, 0)?;
+        Ok(Self { words, model })
+    }
+
+    /// The reward of a token that covers code points `start..end` of `text`, for each of `tokens`: the mean over its
+    /// visible characters of the reward of the word that each is in.
+    pub fn of_tokens(&self, text: &str, tokens: &[(usize, usize)]) -> Vec<f64> {
+        // Words that are new here get an id beyond the model's, whose weight is 0.
+        let split = self.words.clone().encode(text);
+        let mut by_character = vec![None; text.chars().count()];
+        for (id, (start, end)) in split.ids.iter().zip(&split.offsets) {
+            by_character[*start..*end].fill(Some(self.model.weight(*id)));
+        }
+        tokens
+            .iter()
+            .map(|(start, end)| {
+                let part = by_character.get(*start..*end).unwrap_or_default();
+                let (sum, count) = part
+                    .iter()
+                    .flatten()
+                    .fold((0.0, 0usize), |(sum, count), w| (sum + w, count + 1));
+                sum / count.max(1) as f64
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Answer, Content};
+
+    #[test]
+    fn a_bad_word_weighs_on_every_token_of_it() {
+        let answer = |text: &str| Answer {
+            content: Content::Text(text.into()),
+            spans: None,
+            true_rewards: None,
+            true_reward_std: None,
+        };
+        let rows: Vec<PreferenceRow> = (0..30)
+            .map(|i| PreferenceRow {
+                id: i.to_string(),
+                line: i,
+                prompt: Content::Text(String::new()),
+                chosen: answer("a kind day"),
+                rejected: answer("a rotten day"),
+                margin: None,
+            })
+            .collect();
+        let floor = WordFloor::fit(&rows).unwrap();
+        // "rot", "ten", " kind", " new"
+        let got = floor.of_tokens("rotten kind new", &[(0, 3), (3, 6), (6, 11), (11, 15)]);
+        assert!(got[0] < -0.5 && got[0] == got[1], "{got:?}");
+        assert!(got[2] > 0.5 && got[3] == 0.0, "{got:?}");
+        assert!(WordFloor::fit(&rows[..1]).is_err());
+    }
+}

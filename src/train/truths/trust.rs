@@ -1,0 +1,131 @@
+//! What a map passed, kept beside its checkpoint and bound to the checkpoint's content.
+//!
+//! A map is `checked` when it was held against at least one truth and passed every one that it was held against; else it
+//! is `exploratory`. Another checkpoint, or another credit, is another map.
+
+use super::TruthResult;
+use crate::reward::Trust;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The schema's name and version, the first field of the file.
+pub const TRUST_SCHEMA: &str = "avascope.trust/1";
+
+/// SHA-256 of a checkpoint's bytes, in hexadecimal.
+pub fn checkpoint_digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One map against one truth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrustEntry {
+    /// [`checkpoint_digest`] of the checkpoint.
+    pub checkpoint: String,
+    /// The credit by which it was read.
+    pub credit: String,
+    /// The truth's data, by name.
+    pub data: String,
+    /// What was found.
+    pub result: TruthResult,
+}
+
+/// The results of a run's checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrustFile {
+    /// [`TRUST_SCHEMA`].
+    pub schema: String,
+    /// The results, in the order in which they were found.
+    pub entries: Vec<TrustEntry>,
+}
+
+impl Default for TrustFile {
+    fn default() -> Self {
+        Self {
+            schema: TRUST_SCHEMA.into(),
+            entries: Vec::new(),
+        }
+    }
+}
+
+/// What the results say of one map.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// How far it may be trusted.
+    pub trust: Trust,
+    /// The truths that it passed, in words; empty unless it passed all that it was held against.
+    pub checked: Vec<String>,
+    /// The truths that it did not pass, in words.
+    pub failed: Vec<String>,
+}
+
+impl TrustFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let file: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if file.schema != TRUST_SCHEMA {
+            return Err(format!(
+                "it is `{}`, and this program reads `{TRUST_SCHEMA}`",
+                file.schema
+            ));
+        }
+        Ok(file)
+    }
+
+    /// The file as text.
+    ///
+    /// # Errors
+    /// A number that JSON cannot hold.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Adds a result; one of the same map, truth and data is replaced.
+    pub fn add(&mut self, entry: TrustEntry) {
+        self.entries.retain(|old| {
+            old.checkpoint != entry.checkpoint
+                || old.credit != entry.credit
+                || old.data != entry.data
+                || old.result.truth != entry.result.truth
+        });
+        self.entries.push(entry);
+    }
+
+    /// What the results say of the map of `checkpoint` (its digest) by `credit`. Whether a result passed is decided here
+    /// again from its figures, not taken from the file's word.
+    pub fn verdict(&self, checkpoint: &str, credit: &str) -> Verdict {
+        let (mut checked, mut failed) = (Vec::new(), Vec::new());
+        let entries = self.entries.iter();
+        for entry in entries.filter(|e| e.checkpoint == checkpoint && e.credit == credit) {
+            let words = sentence(entry);
+            match entry.result.passes() {
+                true => checked.push(words),
+                false => failed.push(words),
+            }
+        }
+        let trust = match checked.is_empty() || !failed.is_empty() {
+            true => Trust::Exploratory,
+            false => Trust::Checked,
+        };
+        if trust == Trust::Exploratory {
+            checked.clear();
+        }
+        Verdict {
+            trust,
+            checked,
+            failed,
+        }
+    }
+}
+
+fn sentence(entry: &TrustEntry) -> String {
+    let figure = entry.result.main().map_or_else(String::new, |figure| {
+        format!(", {} {}", figure.name, figure.metric)
+    });
+    format!("{} on {}{figure}", entry.result.truth, entry.data)
+}
