@@ -224,6 +224,28 @@ impl Cholesky {
         Ok(x)
     }
 
+    /// F^-1, lower-triangular: b^T A^-1 b is the squared length of F^-1 b.
+    ///
+    /// # Errors
+    /// None in practice: the sizes agree by construction.
+    pub fn inverse_factor(&self) -> Result<Matrix, EvalError> {
+        let n = self.factor.rows;
+        let mut out = Matrix::zeros(n, n);
+        // Column k of F^-1 by forward substitution; it is 0 above row k.
+        for k in 0..n {
+            let mut column = vec![0.0; n];
+            for i in k..n {
+                let row = self.factor.row(i);
+                let unit = if i == k { 1.0 } else { 0.0 };
+                column[i] = (unit - dot(&row[k..i], &column[k..i])) / row[i];
+            }
+            for (i, value) in column.into_iter().enumerate() {
+                *out.at(i, k) = value;
+            }
+        }
+        Ok(out)
+    }
+
     /// log det A.
     pub fn log_det(&self) -> f64 {
         (0..self.factor.rows)
@@ -279,6 +301,10 @@ mod tests {
         assert!((c.log_det() - 44.75f64.ln()).abs() < 1e-14);
         let half = c.half_solve(&[1.0, -2.0, 0.5]).unwrap();
         assert!((dot(&half, &half) - dot(&x, &[1.0, -2.0, 0.5])).abs() < 1e-14);
+        let inverse = c.inverse_factor().unwrap();
+        for (i, value) in half.iter().enumerate() {
+            assert!((dot(inverse.row(i), &[1.0, -2.0, 0.5]) - value).abs() < 1e-14);
+        }
     }
 
     #[test]

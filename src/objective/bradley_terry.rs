@@ -14,6 +14,7 @@
 
 use super::math::{log_one_minus_exp, row_sum, sides};
 use super::options::{self, check, check_steps};
+use super::comparison::{self, Comparison, PairFit};
 use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,
@@ -161,6 +162,16 @@ impl Objective for BradleyTerry {
 
     fn ranking_score(&self) -> ScoreKind {
         self.options.score
+    }
+
+    fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
+        let asked = if self.options.use_margin {
+            pair.margin
+        } else {
+            0.0
+        };
+        let x = pair.difference - asked;
+        Some(comparison::logistic(x, self.options.label_smoothing))
     }
 
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {

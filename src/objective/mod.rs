@@ -12,6 +12,7 @@ pub mod ava_p;
 mod ava_terms;
 pub mod avril;
 pub mod bradley_terry;
+pub mod comparison;
 pub mod dpo;
 pub mod fine_grained;
 pub mod irl_margin;
@@ -26,6 +27,7 @@ pub mod secrets2;
 pub(crate) mod golden;
 
 pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
+pub use comparison::{Comparison, PairFit};
 pub use math::{log_one_minus_exp, log_standard_normal_cdf};
 pub use options::ObjectiveError;
 pub use scores::{ScoreKind, Scores, posterior_terms, residual_terms, reward_terms};
@@ -126,6 +128,11 @@ pub trait Objective: Send + Sync {
     }
     /// The temporal-difference target that its posterior explains, `[B, S]`, where it has one.
     fn td_target(&self, _steps: &Steps) -> Option<Tensor<2>> {
+        None
+    }
+    /// What the method's preference likelihood says of one comparison of ranking scores. `None` where it has none that is a
+    /// function of scores of the reward head: then no Laplace approximation can be taken around it.
+    fn pair_fit(&self, _pair: &Comparison) -> Option<PairFit> {
         None
     }
     /// What each token is worth; the posterior unless the method has another notion.

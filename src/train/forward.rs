@@ -147,12 +147,7 @@ pub async fn steps_of(
     device: &Device,
     cache: Option<CacheSlot<'_>>,
 ) -> Result<Steps, TrainError> {
-    let Reader {
-        decoder,
-        head,
-        objective,
-        reference,
-    } = reader;
+    let (decoder, objective) = (reader.decoder, reader.objective);
     let trunk = match cache {
         None => run_trunk(decoder, objective, layout, device),
         Some(slot) => {
@@ -160,6 +155,23 @@ pub async fn steps_of(
             from_cache(&answers, layout, decoder.config.hidden_size, device)
         }
     };
+    Ok(read_steps(reader, layout, normaliser, device, trunk))
+}
+
+/// `Steps` of a batch whose trunk has run. Other heads on the same states cost next to nothing.
+pub(super) fn read_steps(
+    reader: Reader<'_>,
+    layout: &Layout,
+    normaliser: Normaliser,
+    device: &Device,
+    trunk: TrunkStates,
+) -> Steps {
+    let Reader {
+        decoder: _,
+        head,
+        objective,
+        reference,
+    } = reader;
     let attention = objective
         .needs_attention()
         .then(|| head.preference_weights(trunk.hidden.clone(), layout))
@@ -181,16 +193,19 @@ pub async fn steps_of(
         let states = run_trunk(reference, objective, layout, device);
         steps = steps.with_reference(states.per_step.log_policy);
     }
-    Ok(steps)
+    steps
 }
 
-struct TrunkStates {
-    /// `[B, T, H]`.
-    hidden: Tensor<3>,
+/// What the trunk says of a batch.
+#[derive(Clone)]
+pub(super) struct TrunkStates {
+    /// After the final norm, `[B, T, H]`.
+    pub(super) hidden: Tensor<3>,
     per_step: StepValues,
 }
 
-fn run_trunk(
+/// Runs the trunk on a batch, and the LM head on its answers' positions.
+pub(super) fn run_trunk(
     decoder: &Decoder,
     objective: &dyn Objective,
     layout: &Layout,

@@ -11,6 +11,7 @@ mod export;
 mod figures;
 mod forward;
 mod host;
+pub mod ignorance;
 mod open;
 mod optimizer;
 mod run;
@@ -19,7 +20,7 @@ mod scorer;
 mod world;
 
 pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
-pub use checkpoint::{CheckpointSummary, describe_checkpoint};
+pub use checkpoint::{CheckpointSummary, checkpoint_digest, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
 pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};
 pub use error::TrainError;

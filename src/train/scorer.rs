@@ -2,7 +2,8 @@
 
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
-use super::forward::{Reader, steps_of};
+use super::forward::{Reader, read_steps, run_trunk};
+use super::ignorance::{AnswerVariance, Posterior, annotate};
 use super::run::{LoadedModel, Run, count};
 use super::{Metrics, TrainConfig, TrainError};
 use crate::device::OpenDevice;
@@ -11,6 +12,7 @@ use crate::reward::{
     AnswerScore, Provenance, RewardHead, SCHEMA, TokenReward, TokenRewardRecord, Trust, Uncertainty,
 };
 use crate::text::TextTokenizer;
+use std::sync::Arc;
 
 /// What one evaluation pass reads back from a batch.
 pub struct Scored {
@@ -28,10 +30,12 @@ pub struct Scorer {
     pub(super) head: RewardHead,
     /// The policy before training, for methods whose token rewards are held against it.
     pub(super) reference: Option<crate::model::Decoder>,
-    pub(super) objective: Box<dyn Objective>,
+    pub(super) objective: Arc<dyn Objective>,
     pub(super) device: OpenDevice,
     pub(super) provenance: Provenance,
     pub(super) batch_size: usize,
+    /// Laplace's approximation, where one was set.
+    pub(super) posterior: Option<Posterior>,
 }
 
 impl Scorer {
@@ -84,7 +88,18 @@ impl Scorer {
             let members: Vec<&EncodedRow> = batch.iter().map(|row| &rows[*row]).collect();
             let layout = layout(&members, pad);
             let normaliser = count(std::slice::from_ref(&layout));
-            let steps = steps_of(
+            let device = &self.device.device;
+            let trunk = run_trunk(
+                &self.model.decoder,
+                self.objective.as_ref(),
+                &layout,
+                device,
+            );
+            let variances = match &self.posterior {
+                Some(posterior) => Some(posterior.variances(self, &layout, &trunk).await?),
+                None => None,
+            };
+            let steps = read_steps(
                 Reader {
                     decoder: &self.model.decoder,
                     head: &self.head,
@@ -93,10 +108,9 @@ impl Scorer {
                 },
                 &layout,
                 normaliser,
-                &self.device.device,
-                None,
+                device,
+                trunk,
             )
-            .await?
             .with_extras(super::run::extras(
                 self.objective.as_ref(),
                 &members,
@@ -149,6 +163,7 @@ impl Scorer {
                         side,
                         &mean[sequence * s..(sequence + 1) * s],
                         &std[sequence * s..(sequence + 1) * s],
+                        variances.as_ref().map(|all| &all[sequence]),
                     ));
                 }
             }
@@ -166,12 +181,13 @@ impl Scorer {
         side: usize,
         mean: &[f32],
         std: &[f32],
+        variance: Option<&AnswerVariance>,
     ) -> TokenRewardRecord {
         let part = &row.sides[side];
         let encoded = &part.encoded;
         let characters: Vec<char> = encoded.answer_text.chars().collect();
         // In a chat of several turns only the last answer is shown; earlier answers' tokens carry no offsets.
-        let tokens: Vec<TokenReward> = (1..encoded.ids.len())
+        let mut tokens: Vec<TokenReward> = (1..encoded.ids.len())
             .filter(|i| encoded.resp[*i])
             .map(|i| {
                 let (start, end) =
@@ -195,12 +211,23 @@ impl Scorer {
                     end,
                     mean: mean.get(i - 1).copied().unwrap_or(f32::NAN),
                     std: std.get(i - 1).copied().unwrap_or(f32::NAN),
+                    ignorance_std: None,
+                    total_std: None,
                     true_mean: truth.map(|(mean, _)| mean),
                     true_std: truth.map(|(_, std)| std).filter(|std| std.is_finite()),
                     labelled: part.labelled.as_ref().map(|labelled| labelled[i]),
                 }
             })
             .collect();
+        let mut score = AnswerScore::from_tokens(&tokens);
+        if let Some(variance) = variance {
+            let own: Vec<f64> = (1..encoded.ids.len())
+                .filter(|i| encoded.resp[*i])
+                .map(|i| variance.tokens.get(i - 1).copied().unwrap_or(0.0))
+                .collect();
+            let uncertainty = self.provenance.uncertainty;
+            annotate(&mut tokens, &mut score, uncertainty, &own, variance);
+        }
         TokenRewardRecord {
             schema: SCHEMA.into(),
             id: row.id.clone(),
@@ -209,7 +236,7 @@ impl Scorer {
             answer: encoded.answer_text.clone(),
             truncated: encoded.truncated,
             provenance: self.provenance.clone(),
-            score: AnswerScore::from_tokens(&tokens),
+            score,
             tokens,
         }
     }
@@ -237,9 +264,10 @@ impl Run {
             model,
             head,
             reference: self.reference.clone(),
-            objective,
+            objective: objective.into(),
             device: self.device.clone(),
             batch_size: self.config.batch_size,
+            posterior: None,
         })
     }
 
@@ -276,6 +304,7 @@ pub(super) fn provenance(
         } else {
             Uncertainty::PriorOnly
         },
+        ignorance: None,
         trust: Trust::Exploratory,
     }
 }
