@@ -29,6 +29,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Write one HTML file with the token view of some rows; opens anywhere.
     Inspect(InspectArgs),
+    /// Fit a Laplace approximation to a run: what `--ignorance laplace` reads.
+    Laplace(LaplaceArgs),
     /// Turn a GGUF or llama2.c model, or a run, into a Hugging Face directory.
     Convert(ConvertArgs),
     /// Look at rows: counts, lengths, duplicates, leaks, baselines; or draw them from the built-in world.
@@ -187,6 +189,77 @@ pub struct RunArgs {
     /// Rows that are scored together; the run's own number where absent. No score depends on it.
     #[arg(long, value_parser = batch_size)]
     pub batch_size: Option<usize>,
+    /// Ignorance.
+    #[command(flatten)]
+    pub ignorance: IgnoranceArgs,
+}
+
+/// How ignorance is estimated: how far the mean itself may be off for want of data. It is another number than the
+/// method's own spread.
+#[derive(ClapArgs, Debug, Clone)]
+#[command(next_help_heading = "Ignorance")]
+pub struct IgnoranceArgs {
+    /// laplace (fitted by `avascope laplace RUN`), ensemble (with --member) or dropout.
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub ignorance: Option<IgnoranceChoice>,
+    /// The Laplace file; the run's own for this checkpoint where absent.
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
+    pub laplace: Option<PathBuf>,
+    /// Another run of the same method with another seed; may be given again.
+    #[arg(long = "member", value_hint = ValueHint::DirPath, value_name = "RUN")]
+    pub members: Vec<PathBuf>,
+    /// Share of the units that dropout drops.
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    pub dropout_rate: f64,
+    /// Dropout masks to draw: each costs a pass over the rows.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub dropout_samples: usize,
+    /// Seed of the dropout masks.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub dropout_seed: u64,
+}
+
+impl Default for IgnoranceArgs {
+    /// Nothing is asked for.
+    fn default() -> Self {
+        Self {
+            ignorance: None,
+            laplace: None,
+            members: Vec::new(),
+            dropout_rate: 0.1,
+            dropout_samples: 32,
+            dropout_seed: 0,
+        }
+    }
+}
+
+/// Estimates of ignorance.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoranceChoice {
+    /// Laplace's approximation over the reward head.
+    Laplace,
+    /// The spread of runs with other seeds.
+    Ensemble,
+    /// The spread under random dropout; it does not know how much data there was.
+    Dropout,
+}
+
+/// `avascope laplace`.
+#[derive(ClapArgs, Debug)]
+pub struct LaplaceArgs {
+    /// Run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Variance of each weight before any data; the one of largest evidence where absent.
+    #[arg(long, value_name = "X")]
+    pub prior_variance: Option<f64>,
+    /// The rows that trained the run, where they are no longer where the run found them (all of them, held-out ones
+    /// included).
+    #[arg(long, short, value_hint = ValueHint::AnyPath)]
+    pub data: Option<String>,
+    /// Write here instead of into the run's folder.
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
 }
 
 /// `avascope score`.

@@ -17,9 +17,9 @@
 //! 2411.09341, Eq. 15-18 and Alg. 1 (`paper`, `sigmoid`, `last`); the other forms are ours.
 
 use super::ava_terms::{AvaOptions, AvaTerms, Normalise, constant};
+use super::comparison::{self, Comparison, PairFit};
 use super::math::{log_one_minus_exp, log_standard_normal_cdf, row_sum, sides};
 use super::options::{self, check};
-use super::comparison::{self, Comparison, PairFit};
 use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,

@@ -12,9 +12,9 @@
 //! Source: Bradley and Terry 1952; *Training language models to follow instructions*, arXiv 2203.02155, Eq. 1; centring
 //! and row margins as in github huggingface/trl@f2cd577 docs/source/reward_trainer.md. Sum, mean and likelihood are ours.
 
+use super::comparison::{self, Comparison, PairFit};
 use super::math::{log_one_minus_exp, row_sum, sides};
 use super::options::{self, check, check_steps};
-use super::comparison::{self, Comparison, PairFit};
 use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,

@@ -54,6 +54,7 @@ fn trained(args: &ConvertArgs) -> Result<LoadedModel> {
         },
         device: "cpu".into(),
         batch_size: None,
+        ignorance: Default::default(),
     })?;
     Ok(run.scorer.model().clone())
 }

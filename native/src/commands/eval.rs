@@ -1,7 +1,7 @@
 //! `avascope eval`.
 
+use super::print_line;
 use super::run_files::OpenRun;
-use super::{print_line, wait};
 use crate::args::EvalArgs;
 use crate::exit;
 use crate::talk::say;
@@ -30,7 +30,7 @@ struct Figure {
 pub fn run(args: EvalArgs) -> Result<()> {
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
-    let scored = wait(run.scorer.score(&rows))?;
+    let scored = run.score(&rows)?;
     let ranking = run.scorer.objective().ranking_score();
     let figures = figures(&scored.records, &scored.z, ranking)?;
 

@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod fetch;
 mod inspect;
+mod laplace;
 mod methods;
 mod pretrain;
 mod run_files;
@@ -24,6 +25,7 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Laplace(args) => laplace::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Data { command } => data::run(command),
         Command::Fetch(args) => fetch::run(args),

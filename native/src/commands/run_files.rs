@@ -9,15 +9,16 @@
 //! ```
 
 use super::open_device;
-use crate::args::RunArgs;
+use crate::args::{IgnoranceArgs, IgnoranceChoice, RunArgs};
 use crate::talk::say;
 use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
-use avascope::data::Rows;
+use avascope::data::{Rows, split_by_hash};
 use avascope::text::EncodeOptions;
 use avascope::train::{
-    EncodedRow, LoadedModel, Scorer, SkippedRow, TrainConfig, describe_checkpoint,
-    encode_usable_rows,
+    CheckpointSummary, EncodedRow, LoadedModel, Scored, Scorer, SkippedRow, TrainConfig,
+    checkpoint_digest, describe_checkpoint, encode_usable_rows,
+    ignorance::{Dropout, LaplaceFit, combine},
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -113,12 +114,34 @@ pub struct OpenRun {
     pub file: RunFile,
     /// How rows are made ready.
     pub encode: EncodeOptions,
+    /// What the checkpoint says of itself.
+    pub summary: CheckpointSummary,
+    /// The checkpoint's digest.
+    pub digest: String,
     folder: PathBuf,
+    /// Where a Laplace fit of this checkpoint stands.
+    laplace: PathBuf,
+    asked: IgnoranceArgs,
+    /// The other runs of an ensemble.
+    members: Vec<OpenRun>,
 }
 
 impl OpenRun {
     /// Opens a run's folder with its last (or a named) checkpoint.
     pub fn open(args: &RunArgs) -> Result<Self> {
+        let mut run = Self::open_alone(args)?;
+        check_ignorance(&args.ignorance)?;
+        match args.ignorance.ignorance {
+            Some(IgnoranceChoice::Laplace) => run.open_laplace()?,
+            Some(IgnoranceChoice::Ensemble) => run.open_members(args)?,
+            Some(IgnoranceChoice::Dropout) => run.dropout().check()?,
+            None => {}
+        }
+        Ok(run)
+    }
+
+    /// The run itself, whatever is asked about its ignorance.
+    pub fn open_alone(args: &RunArgs) -> Result<Self> {
         let folder = args.run.clone();
         let run_file = folder.join("run.toml");
         if !run_file.is_file() {
@@ -177,12 +200,123 @@ impl OpenRun {
         if let Some(rows) = args.batch_size {
             scorer.set_batch_size(rows);
         }
+        let stem = checkpoint.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self {
             scorer,
             file,
             encode,
+            summary,
+            digest: checkpoint_digest(&bytes)?,
+            laplace: folder.join(format!("ignorance/laplace-{stem}.safetensors")),
             folder,
+            asked: args.ignorance.clone(),
+            members: Vec::new(),
         })
+    }
+
+    /// Where a Laplace fit of this checkpoint stands.
+    pub fn laplace_path(&self) -> &Path {
+        self.asked.laplace.as_deref().unwrap_or(&self.laplace)
+    }
+
+    fn open_laplace(&mut self) -> Result<()> {
+        let path = self.laplace_path().to_path_buf();
+        let bytes = fs::read(&path).map_err(|error| {
+            exit::with_code(
+                exit::USAGE,
+                format!(
+                    "cannot read {} ({error}); `avascope laplace {}` fits it",
+                    path.display(),
+                    self.folder.display()
+                ),
+            )
+        })?;
+        let fit = LaplaceFit::from_bytes(&bytes).with_context(|| path.display().to_string())?;
+        let set = self.scorer.set_laplace(&fit, &self.digest);
+        set.with_context(|| path.display().to_string())
+    }
+
+    fn open_members(&mut self, args: &RunArgs) -> Result<()> {
+        for folder in &self.asked.members {
+            let member = Self::open_alone(&RunArgs {
+                run: folder.clone(),
+                checkpoint: None,
+                ..args.clone()
+            })?;
+            let (own, other) = (&self.summary.config, &member.summary.config);
+            let wrong = |why: String| {
+                Err(exit::with_code(
+                    exit::USAGE,
+                    format!("{} is no member of this ensemble: {why}", folder.display()),
+                ))
+            };
+            if (&own.method, &own.options) != (&other.method, &other.options) {
+                return wrong(format!(
+                    "it trained `{}` with {}, and the first run `{}` with {}",
+                    other.method, other.options, own.method, own.options
+                ));
+            }
+            let known = |run: &Self| run.digest == member.digest;
+            if known(self) || self.members.iter().any(known) {
+                return wrong(
+                    "it is the same checkpoint as another member, and adds nothing".into(),
+                );
+            }
+            if self.summary.info.data_fingerprint != member.summary.info.data_fingerprint {
+                say!(
+                    "warning   {} trained on other rows than {}: their spread is not that of the seed alone",
+                    folder.display(),
+                    self.folder.display()
+                );
+            }
+            self.members.push(member);
+        }
+        Ok(())
+    }
+
+    fn dropout(&self) -> Dropout {
+        Dropout {
+            rate: self.asked.dropout_rate,
+            samples: self.asked.dropout_samples,
+            seed: self.asked.dropout_seed,
+        }
+    }
+
+    /// Token rewards of rows, with ignorance where it was asked for.
+    pub fn score(&self, rows: &[EncodedRow]) -> Result<Scored> {
+        use super::wait;
+        match self.asked.ignorance {
+            Some(IgnoranceChoice::Ensemble) => {
+                let mut all = vec![wait(self.scorer.score(rows))?];
+                for member in &self.members {
+                    all.push(wait(member.scorer.score(rows))?);
+                }
+                Ok(combine(all, self.scorer.objective().ranking_score())?)
+            }
+            Some(IgnoranceChoice::Dropout) => {
+                Ok(wait(self.scorer.score_with_dropout(rows, &self.dropout()))?)
+            }
+            Some(IgnoranceChoice::Laplace) | None => Ok(wait(self.scorer.score(rows))?),
+        }
+    }
+
+    /// The rows that trained the run, as read and as tokens. `data` is where they are now, if not where the run found them.
+    pub fn training_rows(&self, data: Option<&str>) -> Result<(Rows, Vec<EncodedRow>)> {
+        let mut file = self.file.clone();
+        if let Some(data) = data {
+            file.data = data.into();
+        }
+        if file.data == "-" {
+            return Err(exit::with_code(
+                exit::USAGE,
+                "the run read its rows from standard input; name them with --data FILE",
+            ));
+        }
+        let demonstrations =
+            self.scorer.objective().rows() == avascope::objective::RowKind::Demonstrations;
+        let (rows, _) = split_rows(&file, demonstrations)?;
+        let (usable, _) = encode_usable_rows(&rows, &self.scorer.model().tokenizer, &self.encode)?;
+        Ok((rows, usable))
     }
 
     /// Rows to score: a file, or the run's held-out rows.
@@ -216,6 +350,24 @@ impl OpenRun {
     }
 }
 
+/// Flags that go with another estimate than the one asked for are a slip of the pen.
+fn check_ignorance(args: &IgnoranceArgs) -> Result<()> {
+    let wrong = |why: &str| Err(exit::with_code(exit::USAGE, why.to_string()));
+    let chosen = args.ignorance;
+    if !args.members.is_empty() && chosen != Some(IgnoranceChoice::Ensemble) {
+        return wrong("--member goes with --ignorance ensemble");
+    }
+    if args.laplace.is_some() && chosen != Some(IgnoranceChoice::Laplace) {
+        return wrong("--laplace goes with --ignorance laplace");
+    }
+    if args.members.is_empty() && chosen == Some(IgnoranceChoice::Ensemble) {
+        return wrong(
+            "an ensemble of one has no spread: name at least one more run of the same method with another seed (--member RUN)",
+        );
+    }
+    Ok(())
+}
+
 /// Reads rows: the built-in world's, a file's, or standard input's.
 pub fn read_source(
     source: &str,
@@ -232,6 +384,23 @@ pub fn read_source(
         ));
     }
     crate::files::read_rows(Path::new(source))
+}
+
+/// The rows of a run: those that train, and those that are held out.
+pub fn split_rows(file: &RunFile, demonstrations: bool) -> Result<(Rows, Rows)> {
+    let fitting = |rows| {
+        if demonstrations {
+            chosen_only(rows)
+        } else {
+            rows
+        }
+    };
+    let rows = read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?;
+    let rows = fitting(take(rows, file.limit));
+    Ok(match &file.eval_data {
+        Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
+        None => split_by_hash(rows, file.train.held_out, "avascope"),
+    })
 }
 
 /// Most rows that are drawn from the built-in world: some gigabytes of text.
@@ -260,5 +429,27 @@ pub fn take(rows: Rows, limit: Option<usize>) -> Rows {
             rows.truncate(limit);
             Rows::Demonstrations(rows)
         }
+    }
+}
+
+/// A method of demonstrations given pairs learns from the chosen answers.
+fn chosen_only(rows: Rows) -> Rows {
+    match rows {
+        Rows::Preferences(rows) => {
+            say!(
+                "note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken"
+            );
+            Rows::Demonstrations(
+                rows.into_iter()
+                    .map(|row| avascope::data::DemonstrationRow {
+                        id: row.id,
+                        line: row.line,
+                        prompt: row.prompt,
+                        answer: row.chosen,
+                    })
+                    .collect(),
+            )
+        }
+        rows => rows,
     }
 }

@@ -1,6 +1,6 @@
 //! `avascope train`.
 
-use super::run_files::{RunFile, read_source, take};
+use super::run_files::{RunFile, split_rows};
 use super::{open_device, print_line, wait};
 use crate::args::TrainArgs;
 use crate::folder::RunFolder;
@@ -8,7 +8,6 @@ use crate::progress::Progress;
 use crate::talk::say;
 use crate::{exit, models};
 use anyhow::{Context as _, Result};
-use avascope::data::{Rows, split_by_hash};
 use avascope::objective::RowKind;
 use avascope::train::{Event, LoraConfig, Run, Trainable};
 use avascope::world::rows_to_jsonl;
@@ -44,22 +43,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
 
     let device = open_device(&file.device)?;
     let model = models::open(&file.model, file.tokenizer.as_deref(), &device)?;
-    let rows = take(
-        read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
-        file.limit,
-    );
-    let fitting = |rows| {
-        if demonstrations {
-            chosen_only(rows)
-        } else {
-            rows
-        }
-    };
-    let rows = fitting(rows);
-    let (train, held_out) = match &file.eval_data {
-        Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
-        None => split_by_hash(rows, file.train.held_out, "avascope"),
-    };
+    let (train, held_out) = split_rows(&file, demonstrations)?;
     let held_out_jsonl = rows_to_jsonl(&held_out);
     let mut run = Run::new(file.train.clone(), model, train, held_out, device)?;
 
@@ -286,26 +270,4 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
         };
     }
     Ok(file)
-}
-
-/// A method of demonstrations given pairs learns from the chosen answers.
-fn chosen_only(rows: Rows) -> Rows {
-    match rows {
-        Rows::Preferences(rows) => {
-            say!(
-                "note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken"
-            );
-            Rows::Demonstrations(
-                rows.into_iter()
-                    .map(|row| avascope::data::DemonstrationRow {
-                        id: row.id,
-                        line: row.line,
-                        prompt: row.prompt,
-                        answer: row.chosen,
-                    })
-                    .collect(),
-            )
-        }
-        rows => rows,
-    }
 }

@@ -78,9 +78,7 @@ pub(super) fn shares(steps: &Steps, kind: ScoreKind) -> Tensor<2> {
     match kind {
         ScoreKind::Last => steps.last.clone(),
         ScoreKind::Sum => steps.mask.clone(),
-        ScoreKind::Mean => {
-            steps.mask.clone() / steps.mask.clone().sum_dim(1).clamp_min(1.0)
-        }
+        ScoreKind::Mean => steps.mask.clone() / steps.mask.clone().sum_dim(1).clamp_min(1.0),
     }
 }
 

@@ -51,13 +51,13 @@ impl LaplaceFit {
         let views = tensors
             .iter()
             .map(|(name, shape, bytes)| {
-                Ok((*name, TensorView::new(Dtype::F64, shape.clone(), bytes).map_err(broken)?))
+                Ok((
+                    *name,
+                    TensorView::new(Dtype::F64, shape.clone(), bytes).map_err(broken)?,
+                ))
             })
             .collect::<Result<Vec<_>, TrainError>>()?;
-        let metadata = HashMap::from([
-            (ENTRY.to_string(), json),
-            ("sha256".to_string(), sha256),
-        ]);
+        let metadata = HashMap::from([(ENTRY.to_string(), json), ("sha256".to_string(), sha256)]);
         safetensors::serialize(views, Some(metadata)).map_err(broken)
     }
 
@@ -114,5 +114,8 @@ fn bytes_of(values: &[f64]) -> Vec<u8> {
 
 fn floats_of(bytes: &[u8]) -> Vec<f64> {
     let (chunks, _) = bytes.as_chunks::<8>();
-    chunks.iter().map(|chunk| f64::from_le_bytes(*chunk)).collect()
+    chunks
+        .iter()
+        .map(|chunk| f64::from_le_bytes(*chunk))
+        .collect()
 }

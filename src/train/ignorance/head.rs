@@ -77,7 +77,10 @@ pub(super) fn check(objective: &dyn Objective, rows: &[EncodedRow]) -> Result<()
         Some(_) => {}
     }
     if rows.is_empty() || rows.iter().any(|row| row.sides.len() != 2) {
-        return refuse("Laplace's approximation counts training pairs, and these rows are not (all) pairs".into());
+        return refuse(
+            "Laplace's approximation counts training pairs, and these rows are not (all) pairs"
+                .into(),
+        );
     }
     Ok(())
 }
@@ -108,12 +111,14 @@ impl HeadCurvature {
             let scores = scores_of(&steps, &rewards);
             let score = read(scores.get(kind)).await?;
             let variance = read(scores.variance(kind)).await?;
-            let answers =
-                read(pooled(features.tokens.clone(), shares(&steps, kind))).await?;
+            let answers = read(pooled(features.tokens.clone(), shares(&steps, kind))).await?;
             let all = read(features.tokens.clone().sum_dim(0).sum_dim(1)).await?;
             check_linear(&features, &rewards.mean, &theta, objective.name(), device).await?;
 
-            total.iter_mut().zip(&all).for_each(|(t, x)| *t += f64::from(*x));
+            total
+                .iter_mut()
+                .zip(&all)
+                .for_each(|(t, x)| *t += f64::from(*x));
             tokens += layout.step_mask().iter().filter(|m| **m).count() as f64;
             for (k, row) in batch.iter().enumerate() {
                 let comparison = Comparison {
@@ -146,7 +151,9 @@ impl HeadCurvature {
         }
         let centre = match kind {
             ScoreKind::Sum => vec![0.0; d],
-            ScoreKind::Last | ScoreKind::Mean => total.iter().map(|t| t / tokens.max(1.0)).collect(),
+            ScoreKind::Last | ScoreKind::Mean => {
+                total.iter().map(|t| t / tokens.max(1.0)).collect()
+            }
         };
         Ok(Self {
             ggn: Matrix::new(d, d, ggn)?,
@@ -232,11 +239,17 @@ impl HeadPosterior {
         };
         Ok((0..rows)
             .map(|row| AnswerVariance {
-                tokens: tokens[row * s..(row + 1) * s].iter().map(|v| f64::from(*v)).collect(),
+                tokens: tokens[row * s..(row + 1) * s]
+                    .iter()
+                    .map(|v| f64::from(*v))
+                    .collect(),
                 last: f64::from(last[row]),
                 sum: f64::from(sum[row]),
                 mean: f64::from(mean[row]),
-                margin: steps.pairs.and_then(|pairs| margin.get(row % pairs.max(1))).map(|v| f64::from(*v)),
+                margin: steps
+                    .pairs
+                    .and_then(|pairs| margin.get(row % pairs.max(1)))
+                    .map(|v| f64::from(*v)),
             })
             .collect())
     }
@@ -270,7 +283,7 @@ pub(super) fn steps_and_features(
 }
 
 /// The head's mean weights and bias, `[D]`.
-async fn head_parameters(scorer: &Scorer) -> Result<Vec<f64>, TrainError> {
+pub(super) async fn head_parameters(scorer: &Scorer) -> Result<Vec<f64>, TrainError> {
     let weight = scorer.head.weights.matrix(HEAD_WEIGHT).narrow(1, 0, 1);
     let bias = scorer.head.weights.vector(HEAD_BIAS).narrow(0, 0, 1);
     let mut theta = read(weight).await?;
@@ -289,7 +302,12 @@ async fn check_linear(
     let theta: Vec<f32> = theta.iter().map(|t| *t as f32).collect();
     let theta = Tensor::<3>::from_data(TensorData::new(theta.clone(), [1, 1, theta.len()]), device);
     let linear: Tensor<2> = (features.tokens.clone() * theta).sum_dim(2).squeeze_dim(2);
-    let off = read((linear + features.offset.clone() - means.clone()).abs().max()).await?;
+    let off = read(
+        (linear + features.offset.clone() - means.clone())
+            .abs()
+            .max(),
+    )
+    .await?;
     let size = read(means.clone().abs().max()).await?;
     let (off, size) = (off[0], size[0]);
     if off <= 1e-3 * (1.0 + size) {

@@ -12,9 +12,7 @@
 use super::{AnswerVariance, annotate};
 use crate::model::{Weight, Weights};
 use crate::objective::ScoreKind;
-use crate::reward::{
-    AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord,
-};
+use crate::reward::{AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord};
 use crate::train::{Metrics, Scored, Scorer, TrainError, score_of};
 use crate::world::Rng;
 use burn::tensor::{Tensor, TensorData};
@@ -196,9 +194,10 @@ fn check_same(members: &[Vec<TokenRewardRecord>]) -> Result<(), TrainError> {
     let first = &members[0];
     for member in members {
         let same = member.len() == first.len()
-            && member.iter().zip(first).all(|(a, b)| {
-                a.id == b.id && a.side == b.side && ids(a) == ids(b)
-            });
+            && member
+                .iter()
+                .zip(first)
+                .all(|(a, b)| a.id == b.id && a.side == b.side && ids(a) == ids(b));
         if !same {
             return Err(TrainError::Ignorance(
                 "the members did not read the same tokens from the same rows: they must share rows, tokenizer and length limit".into(),
@@ -232,7 +231,9 @@ fn spread(
             Side::Rejected => i.checked_sub(1).map(|before| (before, i)),
             Side::Answer => None,
         }
-        .filter(|(a, b)| sides.get(*a) == Some(&Side::Chosen) && sides.get(*b) == Some(&Side::Rejected));
+        .filter(|(a, b)| {
+            sides.get(*a) == Some(&Side::Chosen) && sides.get(*b) == Some(&Side::Rejected)
+        });
         let tokens: Vec<f64> = (0..record.tokens.len())
             .map(|t| over(&|member| member[i].tokens[t].mean))
             .collect();
@@ -248,7 +249,13 @@ fn spread(
             }),
         };
         let uncertainty = record.provenance.uncertainty;
-        annotate(&mut record.tokens, &mut record.score, uncertainty, &tokens, &answer);
+        annotate(
+            &mut record.tokens,
+            &mut record.score,
+            uncertainty,
+            &tokens,
+            &answer,
+        );
         record.provenance.ignorance = Some(source.clone());
     }
     Ok(())

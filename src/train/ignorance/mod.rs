@@ -12,7 +12,7 @@ mod members;
 pub use members::{Dropout, combine};
 
 use super::dataset::EncodedRow;
-use super::forward::{TrunkStates};
+use super::forward::TrunkStates;
 use super::{Scorer, TrainError};
 use crate::data::Rows;
 use crate::objective::ScoreKind;
