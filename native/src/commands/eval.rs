@@ -1,6 +1,8 @@
 //! `avascope eval`.
 
 use super::print_line;
+mod ignorance;
+
 use super::run_files::OpenRun;
 use crate::args::EvalArgs;
 use crate::exit;
@@ -32,17 +34,22 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let rows = run.rows(args.data.as_deref(), args.limit)?;
     let scored = run.score(&rows)?;
     let ranking = run.scorer.objective().ranking_score();
-    let figures = figures(&scored.records, &scored.z, ranking)?;
+    let mut figures = figures(&scored.records, &scored.z, ranking)?;
+    figures.extend(ignorance::figures(&scored.records, ranking)?);
 
+    // The records' own, which also says where ignorance comes from.
+    let provenance = match scored.records.first() {
+        Some(record) => &record.provenance,
+        None => run.scorer.provenance(),
+    };
     if args.json {
         let value = serde_json::json!({
-            "provenance": run.scorer.provenance(),
+            "provenance": provenance,
             "rows": rows.len(),
             "figures": figures,
         });
         print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
-        let provenance = run.scorer.provenance();
         say!(
             "{} on {}, {} · {} · {} rows",
             provenance.method,
@@ -51,6 +58,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
             provenance.device,
             rows.len()
         );
+        if let Some(ignorance) = &provenance.ignorance {
+            say!("ignorance by {}", ignorance.detail);
+        }
         for figure in &figures {
             let note = figure
                 .note
@@ -182,7 +192,9 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                     add(
                         &format!("coverage of {:.0} % intervals", coverage.expected * 100.0),
                         Metric::of(coverage.observed),
-                        Some("known rewards inside mean ± z·std, after the same scale"),
+                        Some(
+                            "known rewards inside mean ± z·std, after the same scale; std is the method's own spread, not ignorance",
+                        ),
                     );
                 }
             }

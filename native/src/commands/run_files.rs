@@ -134,7 +134,10 @@ impl OpenRun {
         match args.ignorance.ignorance {
             Some(IgnoranceChoice::Laplace) => run.open_laplace()?,
             Some(IgnoranceChoice::Ensemble) => run.open_members(args)?,
-            Some(IgnoranceChoice::Dropout) => run.dropout().check()?,
+            Some(IgnoranceChoice::Dropout) => run
+                .dropout()
+                .check()
+                .map_err(|error| exit::with_code(exit::USAGE, error.to_string()))?,
             None => {}
         }
         Ok(run)

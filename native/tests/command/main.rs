@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod handover;
+mod ignorance;
 mod resume;
 mod run;
 mod score;
