@@ -14,7 +14,7 @@ use avascope::device::{DeviceChoice, open};
 use avascope::eval::Gauge;
 use avascope::reward::{TokenRewardRecord, Trust};
 use avascope::text::{EncodeOptions, Truncation};
-use avascope::train::ignorance::{Dropout, LaplaceFit, PriorVariance, combine};
+use avascope::train::ignorance::{Dropout, LaplaceFit, Over, PriorVariance, combine};
 use avascope::train::{
     EncodedRow, Run, Scorer, TrainConfig, TrainError, Trainable, encode_rows, world_model,
     world_rows,
@@ -217,7 +217,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 &scorer,
                 (&rows, &encoded),
                 (NAME, &print),
-                prior,
+                (Over::Head, prior),
             ))?;
             scorer.set_laplace(&fit, NAME)?;
             let said = groups(&block_on(scorer.score(&queries))?.records)?;

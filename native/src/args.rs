@@ -250,6 +250,10 @@ pub struct LaplaceArgs {
     /// Run.
     #[command(flatten)]
     pub run: RunArgs,
+    /// Weights to count: the reward head's (fast), or also every adapter's by Kronecker factors (a backward pass a pair,
+    /// and later one a scored token).
+    #[arg(long, default_value = "head", value_parser = ["head", "lora"], value_name = "WHAT")]
+    pub over: String,
     /// Variance of each weight before any data; the one of largest evidence where absent.
     #[arg(long, value_name = "X")]
     pub prior_variance: Option<f64>,

@@ -96,7 +96,9 @@ impl Scorer {
                 device,
             );
             let variances = match &self.posterior {
-                Some(posterior) => Some(posterior.variances(self, &layout, &trunk).await?),
+                Some(posterior) => {
+                    Some(posterior.variances(self, &members, &layout, &trunk).await?)
+                }
                 None => None,
             };
             let steps = read_steps(

@@ -7,7 +7,7 @@ use crate::exit;
 use crate::folder::write_atomic;
 use crate::talk::say;
 use anyhow::Result;
-use avascope::train::ignorance::{LaplaceFit, PriorVariance};
+use avascope::train::ignorance::{LaplaceFit, Over, PriorVariance};
 
 /// Fits a Laplace approximation to a run and writes it beside its checkpoint.
 pub fn run(args: LaplaceArgs) -> Result<()> {
@@ -28,13 +28,18 @@ pub fn run(args: LaplaceArgs) -> Result<()> {
             ));
         }
     };
+    let over = if args.over == "lora" {
+        Over::Lora
+    } else {
+        Over::Head
+    };
     let run = OpenRun::open_alone(&args.run)?;
     let (rows, encoded) = run.training_rows(args.data.as_deref())?;
     let fit = wait(LaplaceFit::new(
         &run.scorer,
         (&rows, &encoded),
         (&run.digest, &run.summary.info.data_fingerprint),
-        prior,
+        (over, prior),
     ))?;
     let path = args.out.as_deref().unwrap_or_else(|| run.laplace_path());
     write_atomic(path, &fit.to_bytes()?)?;

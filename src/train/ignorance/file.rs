@@ -1,15 +1,17 @@
 //! A fit as a file: safetensors, bound to its checkpoint by the checkpoint's own digest, and to itself by another.
 //!
-//! Tensors, f64: `head.ggn` `[D, D]`, `head.centre` `[D]`. Metadata: `avascope_laplace`, the version and
+//! Tensors, f64: `head.ggn` `[D, D]`, `head.centre` `[D]`; of each adapter matrix `lora.NAME.large` `[d, k]`, `.small`
+//! `[r, r]` and `.centre` `[d, r]`. Metadata: `avascope_laplace`, the version and
 //! [`LaplaceSummary`] as JSON; `sha256` over JSON and tensors.
 
+use super::lora::Factors;
 use super::{LaplaceFit, LaplaceSummary};
 use crate::eval::matrix::Matrix;
 use crate::train::TrainError;
 use crate::train::checkpoint::content_digest;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -35,10 +37,18 @@ impl LaplaceFit {
     /// None in practice: all sizes agree by construction.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
         let d = self.centre.len();
-        let tensors = [
-            ("head.centre", vec![d], bytes_of(&self.centre)),
-            ("head.ggn", vec![d, d], bytes_of(self.curvature.values())),
+        let matrix =
+            |name: String, m: &Matrix| (name, vec![m.rows(), m.cols()], bytes_of(m.values()));
+        let mut tensors = vec![
+            ("head.centre".to_string(), vec![d], bytes_of(&self.centre)),
+            matrix("head.ggn".to_string(), &self.curvature),
         ];
+        for (name, factors) in &self.adapters {
+            tensors.push(matrix(format!("lora.{name}.large"), &factors.large));
+            tensors.push(matrix(format!("lora.{name}.small"), &factors.small));
+            tensors.push(matrix(format!("lora.{name}.centre"), &factors.centre));
+        }
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
         let json = serde_json::to_string(&Header {
             version: VERSION,
             summary: self.summary.clone(),
@@ -46,13 +56,13 @@ impl LaplaceFit {
         .map_err(broken)?;
         let parts = tensors
             .iter()
-            .map(|(name, shape, bytes)| (*name, shape.as_slice(), bytes.as_slice()));
+            .map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice()));
         let sha256 = content_digest(&json, parts);
         let views = tensors
             .iter()
             .map(|(name, shape, bytes)| {
                 Ok((
-                    *name,
+                    name.as_str(),
                     TensorView::new(Dtype::F64, shape.clone(), bytes).map_err(broken)?,
                 ))
             })
@@ -100,7 +110,32 @@ impl LaplaceFit {
         if shape != [centre.len(), centre.len()] || centre.iter().any(|c| !c.is_finite()) {
             return Err(broken("its sizes do not agree"));
         }
+        let matrix = |name: &str| -> Result<Matrix, TrainError> {
+            match tensor(name)? {
+                (shape, values) if shape.len() == 2 => Ok(Matrix::new(shape[0], shape[1], values)?),
+                _ => Err(broken(format!("`{name}` is no matrix"))),
+            }
+        };
+        let mut adapters = BTreeMap::new();
+        for (name, _) in &tensors {
+            let part = name
+                .strip_prefix("lora.")
+                .and_then(|n| n.strip_suffix(".large"));
+            let Some(name) = part else { continue };
+            let factors = Factors {
+                large: matrix(&format!("lora.{name}.large"))?,
+                small: matrix(&format!("lora.{name}.small"))?,
+                centre: matrix(&format!("lora.{name}.centre"))?,
+            };
+            let (d, r) = (factors.large.rows(), factors.small.rows());
+            if factors.small.cols() != r || (factors.centre.rows(), factors.centre.cols()) != (d, r)
+            {
+                return Err(broken(format!("the factors of `{name}` do not agree")));
+            }
+            adapters.insert(name.to_string(), factors);
+        }
         Ok(Self {
+            adapters,
             curvature: Matrix::new(centre.len(), centre.len(), ggn)?,
             centre,
             summary: header.summary,

@@ -15,7 +15,7 @@
 
 use super::features::{Features, pooled, scores_of, shares};
 use crate::data::Rows;
-use crate::eval::laplace::{Laplace, PriorChoice, choose_prior_variance, log_det_of};
+use crate::eval::laplace::Laplace;
 use crate::eval::matrix::Matrix;
 use crate::objective::{Comparison, Objective, ScoreKind};
 use crate::reward::{HEAD_BIAS, HEAD_WEIGHT, Layout, Steps};
@@ -167,15 +167,6 @@ impl HeadCurvature {
     /// |theta|^2.
     pub(super) fn squared_norm(&self) -> f64 {
         self.theta.iter().map(|t| t * t).sum()
-    }
-
-    /// The prior variance of largest evidence, the head alone.
-    pub(super) fn prior(&self) -> Result<PriorChoice, TrainError> {
-        Ok(choose_prior_variance(
-            self.log_likelihood,
-            self.squared_norm(),
-            |s2| log_det_of(&self.ggn, s2),
-        )?)
     }
 }
 

@@ -7,6 +7,7 @@
 mod features;
 mod file;
 mod head;
+mod lora;
 mod members;
 
 pub use members::{Dropout, combine};
@@ -15,13 +16,16 @@ use super::dataset::EncodedRow;
 use super::forward::TrunkStates;
 use super::{Scorer, TrainError};
 use crate::data::Rows;
+use crate::eval::laplace::{choose_prior_variance, log_det_of, log_evidence};
 use crate::objective::ScoreKind;
 use crate::reward::{
     AnswerScore, Ignorance, IgnoranceKind, Layout, ScoreIgnorance, TokenReward, Uncertainty,
 };
 pub(super) use head::AnswerVariance;
 use head::{HeadCurvature, HeadPosterior, check_rows, steps_and_features};
+use lora::{Factors, LoraCurvature, LoraPosterior};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How the prior variance is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +34,16 @@ pub enum PriorVariance {
     Evidence,
     /// A given one, above 0.
     Given(f64),
+}
+
+/// Which weights the approximation is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// The reward head's mean; the trunk is held fixed.
+    Head,
+    /// The head and every adapter matrix.
+    Lora,
 }
 
 /// What a Laplace file says of itself.
@@ -41,6 +55,8 @@ pub struct LaplaceSummary {
     pub method: String,
     /// The score that comparisons read.
     pub score: ScoreKind,
+    /// The weights it is over.
+    pub over: Over,
     /// Training pairs counted.
     pub pairs: usize,
     /// s2: the variance of each weight before any data.
@@ -59,6 +75,8 @@ pub struct LaplaceFit {
     summary: LaplaceSummary,
     curvature: crate::eval::matrix::Matrix,
     centre: Vec<f64>,
+    /// Factors of every adapter matrix by name; empty for the head alone.
+    adapters: BTreeMap<String, Factors>,
 }
 
 impl LaplaceFit {
@@ -72,24 +90,28 @@ impl LaplaceFit {
         scorer: &Scorer,
         (rows, encoded): (&Rows, &[EncodedRow]),
         (checkpoint, fingerprint): (&str, &str),
-        prior: PriorVariance,
+        (over, prior): (Over, PriorVariance),
     ) -> Result<Self, TrainError> {
         check_rows(rows, fingerprint)?;
         let gathered = HeadCurvature::gather(scorer, encoded).await?;
-        let norm = gathered.squared_norm();
-        let (variance, log_evidence) = match prior {
+        let mut norm = gathered.squared_norm();
+        let mut adapters = BTreeMap::new();
+        if over == Over::Lora {
+            let more = LoraCurvature::gather(scorer, encoded, &gathered.curvatures).await?;
+            norm += more.squared_norm;
+            adapters = more.factors;
+        }
+        let log_det = |s2: f64| Ok(log_det_of(&gathered.ggn, s2)? + lora::log_det(&adapters, s2)?);
+        let (variance, evidence) = match prior {
             PriorVariance::Given(variance) => {
-                let log_det = crate::eval::laplace::log_det_of(&gathered.ggn, variance)?;
-                let value = crate::eval::laplace::log_evidence(
-                    gathered.log_likelihood,
-                    norm,
-                    log_det,
+                let fit = gathered.log_likelihood;
+                (
                     variance,
-                );
-                (variance, value)
+                    log_evidence(fit, norm, log_det(variance)?, variance),
+                )
             }
             PriorVariance::Evidence => {
-                let choice = gathered.prior()?;
+                let choice = choose_prior_variance(gathered.log_likelihood, norm, log_det)?;
                 if choice.at_border {
                     return Err(TrainError::Ignorance(format!(
                         "the training pairs do not fix a prior variance (the evidence is largest at {:e}, an end of the range searched): the head's weights are all but 0, or the labels taught it nothing. Train longer, or name one with --prior-variance",
@@ -104,6 +126,7 @@ impl LaplaceFit {
                 checkpoint: checkpoint.into(),
                 method: scorer.objective.name().into(),
                 score: scorer.objective.ranking_score(),
+                over,
                 pairs: gathered.curvatures.len(),
                 prior_variance: variance,
                 prior: match prior {
@@ -111,10 +134,11 @@ impl LaplaceFit {
                     PriorVariance::Given(_) => "given".into(),
                 },
                 log_likelihood: gathered.log_likelihood,
-                log_evidence,
+                log_evidence: evidence,
             },
             curvature: gathered.ggn,
             centre: gathered.centre,
+            adapters,
         })
     }
 
@@ -127,19 +151,39 @@ impl LaplaceFit {
 /// A fit on the device, as a scorer asks it.
 pub(super) struct Posterior {
     head: HeadPosterior,
+    lora: Option<LoraPosterior>,
     kind: ScoreKind,
 }
 
 impl Posterior {
-    /// Variances of every sequence of a batch whose trunk has run.
+    /// Variances of every sequence of a batch whose trunk has run, in the layout's order.
     pub(super) async fn variances(
         &self,
         scorer: &Scorer,
+        members: &[&EncodedRow],
         layout: &Layout,
         trunk: &TrunkStates,
     ) -> Result<Vec<AnswerVariance>, TrainError> {
         let (steps, features) = steps_and_features(scorer, layout, trunk);
-        self.head.variances(features, &steps, self.kind).await
+        let mut variances = self.head.variances(features, &steps, self.kind).await?;
+        let Some(lora) = &self.lora else {
+            return Ok(variances);
+        };
+        for (k, row) in members.iter().enumerate() {
+            // The layout is side after side, and in each the rows.
+            let places: Vec<usize> = (0..row.sides.len())
+                .map(|side| side * members.len() + k)
+                .collect();
+            let mut answers: Vec<AnswerVariance> = places
+                .iter()
+                .map(|place| std::mem::take(&mut variances[*place]))
+                .collect();
+            lora.add_to(scorer, row, self.kind, &mut answers).await?;
+            for (place, answer) in places.into_iter().zip(answers) {
+                variances[place] = answer;
+            }
+        }
+        Ok(variances)
     }
 }
 
@@ -162,6 +206,14 @@ impl Scorer {
                 fit.centre.len()
             )));
         }
+        let lora = match summary.over {
+            Over::Head => None,
+            Over::Lora => Some(LoraPosterior::new(
+                self,
+                &fit.adapters,
+                summary.prior_variance,
+            )?),
+        };
         self.posterior = Some(Posterior {
             head: HeadPosterior::new(
                 &fit.curvature,
@@ -169,12 +221,20 @@ impl Scorer {
                 summary.prior_variance,
                 &self.device.device,
             )?,
+            lora,
             kind: summary.score,
         });
+        let (kind, held) = match summary.over {
+            Over::Head => (IgnoranceKind::LaplaceHead, "trunk held fixed"),
+            Over::Lora => (
+                IgnoranceKind::LaplaceLora,
+                "over the head and the adapters' Kronecker factors",
+            ),
+        };
         self.provenance.ignorance = Some(Ignorance {
-            kind: IgnoranceKind::LaplaceHead,
+            kind,
             detail: format!(
-                "{} training pairs, prior variance {:.3e} ({}), trunk held fixed{}",
+                "{} training pairs, prior variance {:.3e} ({}), {held}{}",
                 summary.pairs,
                 summary.prior_variance,
                 if summary.prior == "evidence" {

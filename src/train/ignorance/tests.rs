@@ -71,7 +71,7 @@ fn fitted(
         scorer,
         (data, encoded),
         (CHECKPOINT, &print),
-        prior,
+        (Over::Head, prior),
     ))
     .unwrap()
 }
@@ -300,7 +300,7 @@ fn the_file_comes_back_whole_and_belongs_to_one_checkpoint() {
         &scorer,
         (&other, &encode(&scorer, &other)),
         (CHECKPOINT, &print),
-        PriorVariance::Evidence,
+        (Over::Head, PriorVariance::Evidence),
     ))
     .unwrap_err();
     assert!(error.to_string().contains("not the rows"), "{error}");
