@@ -122,7 +122,7 @@ impl Scorer {
     }
 
     /// The same model, without what was set for reporting.
-    fn copied(&self) -> Self {
+    pub(super) fn copied(&self) -> Self {
         Self {
             model: self.model.clone(),
             head: self.head.clone(),

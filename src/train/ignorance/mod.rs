@@ -277,4 +277,6 @@ pub(super) fn annotate(
 }
 
 #[cfg(test)]
+mod lora_tests;
+#[cfg(test)]
 mod tests;

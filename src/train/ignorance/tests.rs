@@ -15,14 +15,14 @@ use burn::tensor::{Tensor, TensorData};
 use pollster::block_on;
 use serde_json::{Value, json};
 
-const CHECKPOINT: &str = "a digest";
+pub(super) const CHECKPOINT: &str = "a digest";
 
-fn cpu() -> OpenDevice {
+pub(super) fn cpu() -> OpenDevice {
     block_on(open(DeviceChoice::Cpu)).unwrap()
 }
 
 /// A tiny run on `rows` pairs of the world, and those rows as tokens.
-fn trained(
+pub(super) fn trained(
     method: &str,
     options: Value,
     rows: usize,
@@ -66,14 +66,28 @@ fn fitted(
     encoded: &[EncodedRow],
     prior: PriorVariance,
 ) -> LaplaceFit {
+    fitted_over(scorer, data, encoded, Over::Head, prior)
+}
+
+pub(super) fn fitted_over(
+    scorer: &Scorer,
+    data: &Rows,
+    encoded: &[EncodedRow],
+    over: Over,
+    prior: PriorVariance,
+) -> LaplaceFit {
     let print = fingerprint(data);
     block_on(LaplaceFit::new(
         scorer,
         (data, encoded),
         (CHECKPOINT, &print),
-        (Over::Head, prior),
+        (over, prior),
     ))
     .unwrap()
+}
+
+pub(super) fn copy(scorer: &Scorer) -> Scorer {
+    scorer.copied()
 }
 
 /// The gradient of the summed loss in the head's mean weights and bias, by autodiff, at theta plus a shift.
@@ -168,7 +182,7 @@ fn the_heads_curvature_is_the_hessian_of_the_loss_by_brute_force() {
     }
 }
 
-fn token_stds(records: &[TokenRewardRecord]) -> Vec<f64> {
+pub(super) fn token_stds(records: &[TokenRewardRecord]) -> Vec<f64> {
     records
         .iter()
         .flat_map(|record| &record.tokens)
