@@ -364,6 +364,8 @@ pub enum DataCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Ask an ensemble of runs which labels to doubt: mean and spread of the score difference of every pair.
+    Doubtful(DoubtfulArgs),
     /// Draw rows from the built-in world.
     World {
         /// `preferences` or `demonstrations`.
@@ -376,6 +378,29 @@ pub enum DataCommand {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+}
+
+/// `avascope data doubtful`.
+#[derive(ClapArgs, Debug)]
+pub struct DoubtfulArgs {
+    /// The pairs. Best are pairs that the runs did not train on: their own look stronger than they are.
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub data: String,
+    /// Two or more runs of one method with other seeds (ten in the paper).
+    #[arg(long, num_args = 1.., required = true, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub ensemble: Vec<PathBuf>,
+    /// Weakest pairs to list.
+    #[arg(long, default_value_t = 20)]
+    pub show: usize,
+    /// Write the pairs here with a column `strength`, for `--method secrets2`.
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `avascope fetch`.

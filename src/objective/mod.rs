@@ -107,6 +107,15 @@ pub trait Objective: Send + Sync {
     fn needs_edit_labels(&self) -> bool {
         false
     }
+    /// Whether `extras.features` must be filled from two dropout passes.
+    fn needs_features(&self) -> bool {
+        false
+    }
+    /// Whether every training pair must carry a preference strength, and which share of the pairs, those of lowest strength,
+    /// has its labels swapped; `None` where strengths are not read.
+    fn strength(&self) -> Option<f64> {
+        None
+    }
     /// Whether [`Steps::with_attention`] must be called first.
     fn needs_attention(&self) -> bool {
         false
@@ -160,8 +169,8 @@ pub struct Method {
     pub defaults: fn() -> serde_json::Value,
 }
 
-/// All methods that a run can train by themselves. Secrets of RLHF II ([`secrets2`]) also needs the strengths of an
-/// ensemble, which no single run has: its formulas are here, and it is not listed.
+/// All methods that a run can train. Secrets of RLHF II ([`secrets2`]) also needs rows with the strengths of an ensemble,
+/// which `avascope data doubtful` writes.
 pub const METHODS: &[Method] = &[
     ava_p::METHOD,
     ava_d::METHOD,
@@ -173,6 +182,7 @@ pub const METHODS: &[Method] = &[
     pref_transformer::METHOD,
     fine_grained::METHOD,
     irl_margin::METHOD,
+    secrets2::METHOD,
 ];
 
 /// The objective of a method's name and options (a JSON object, or null for the defaults).

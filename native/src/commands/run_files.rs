@@ -285,15 +285,21 @@ impl OpenRun {
         }
     }
 
+    /// Token rewards of rows by every member of the ensemble, this run's first.
+    pub fn score_each(&self, rows: &[EncodedRow]) -> Result<Vec<Scored>> {
+        let mut all = vec![super::wait(self.scorer.score(rows))?];
+        for member in &self.members {
+            all.push(super::wait(member.scorer.score(rows))?);
+        }
+        Ok(all)
+    }
+
     /// Token rewards of rows, with ignorance where it was asked for.
     pub fn score(&self, rows: &[EncodedRow]) -> Result<Scored> {
         use super::wait;
         match self.asked.ignorance {
             Some(IgnoranceChoice::Ensemble) => {
-                let mut all = vec![wait(self.scorer.score(rows))?];
-                for member in &self.members {
-                    all.push(wait(member.scorer.score(rows))?);
-                }
+                let all = self.score_each(rows)?;
                 Ok(combine(all, self.scorer.objective().ranking_score())?)
             }
             Some(IgnoranceChoice::Dropout) => {

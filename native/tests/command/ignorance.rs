@@ -148,3 +148,70 @@ fn an_ensemble_of_one_and_foreign_files_are_refused() {
         .code(3)
         .says(&["no preference likelihood"]);
 }
+
+#[test]
+fn doubtful_labels_are_found_and_secrets2_trains_on_their_strengths() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    two_runs(here);
+    avascope(
+        here,
+        "data doubtful rows.jsonl --device cpu --ensemble run0",
+        &[],
+    )
+    .code(2)
+    .says(&["ensemble of one"]);
+    let done = avascope(
+        here,
+        "data doubtful rows.jsonl --device cpu --ensemble run0 run1 --json --show 3 --out strong.jsonl",
+        &[],
+    )
+    .code(0);
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(
+        (report["pairs"].as_u64(), report["models"].as_u64()),
+        (Some(60), Some(2))
+    );
+    let weakest = report["weakest"].as_array().unwrap();
+    let mean = |pair: &Value| pair["strength"]["mean"].as_f64().unwrap();
+    assert_eq!(weakest.len(), 3);
+    assert!(weakest.windows(2).all(|w| mean(&w[0]) <= mean(&w[1])));
+    let rows = lines(&fs::read_to_string(here.join("strong.jsonl")).unwrap());
+    let lowest = rows
+        .iter()
+        .map(|r| r["strength"].as_f64().unwrap())
+        .fold(f64::INFINITY, f64::min);
+    assert!((lowest - mean(&weakest[0])).abs() < 1e-5);
+
+    let train = "train -q --method secrets2 --device cpu --batch-size 4 --steps 3";
+    avascope(here, &format!("{train} --data rows.jsonl --out none"), &[])
+        .code(3)
+        .says(&["strength", "data doubtful"]);
+    avascope(
+        here,
+        &format!("{train} --data strong.jsonl -O flip_fraction=0.2 --out cleaned"),
+        &[],
+    )
+    .code(0)
+    .says(&["labels swapped"]);
+    avascope(
+        here,
+        &format!("{train} --data strong.jsonl -O contrastive_weight=1 --out contrast"),
+        &[],
+    )
+    .code(2)
+    .says(&["contrastive_weight"]);
+    avascope(
+        here,
+        &format!("{train} --data strong.jsonl --out kept"),
+        &[],
+    )
+    .code(0);
+    // Swapped labels pull the other way: the two runs are not the same.
+    let loss = |run: &str| {
+        metrics(&here.join(run))[&("step".into(), 2)]["loss"]
+            .as_f64()
+            .unwrap()
+    };
+    assert_ne!(loss("cleaned"), loss("kept"));
+}

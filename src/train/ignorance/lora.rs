@@ -375,6 +375,8 @@ pub(super) async fn gradients_of(
         prompt: String::new(),
         sides: sides.to_vec(),
         margin: None,
+        strength: None,
+        flipped: false,
     };
     let layout = layout(&[&row], pad_of(&scorer.model.tokenizer));
     let device = scorer.device.device.clone().autodiff();
