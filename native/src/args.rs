@@ -32,6 +32,8 @@ pub enum Command {
     RewardBench(Box<RewardBenchArgs>),
     /// Write one HTML file with the token view of some rows; opens anywhere.
     Inspect(InspectArgs),
+    /// Fit a Laplace approximation to a run: what `--ignorance laplace` reads.
+    Laplace(LaplaceArgs),
     /// Turn a GGUF or llama2.c model, or a run, into a Hugging Face directory.
     Convert(ConvertArgs),
     /// Look at rows: counts, lengths, duplicates, leaks, baselines; or draw them from the built-in world.
@@ -197,6 +199,81 @@ pub struct RunArgs {
     /// `avascope methods --credits` lists the others.
     #[arg(long, value_name = "NAME", default_value = "own")]
     pub credit: String,
+    /// Ignorance.
+    #[command(flatten)]
+    pub ignorance: IgnoranceArgs,
+}
+
+/// How ignorance is estimated: how far the mean itself may be off for want of data. It is another number than the
+/// method's own spread.
+#[derive(ClapArgs, Debug, Clone)]
+#[command(next_help_heading = "Ignorance")]
+pub struct IgnoranceArgs {
+    /// laplace (fitted by `avascope laplace RUN`), ensemble (with --member) or dropout.
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub ignorance: Option<IgnoranceChoice>,
+    /// The Laplace file; the run's own for this checkpoint where absent.
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
+    pub laplace: Option<PathBuf>,
+    /// Another run of the same method with another seed; may be given again.
+    #[arg(long = "member", value_hint = ValueHint::DirPath, value_name = "RUN")]
+    pub members: Vec<PathBuf>,
+    /// Share of the units that dropout drops.
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    pub dropout_rate: f64,
+    /// Dropout masks to draw: each costs a pass over the rows.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub dropout_samples: usize,
+    /// Seed of the dropout masks.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub dropout_seed: u64,
+}
+
+impl Default for IgnoranceArgs {
+    /// Nothing is asked for.
+    fn default() -> Self {
+        Self {
+            ignorance: None,
+            laplace: None,
+            members: Vec::new(),
+            dropout_rate: 0.1,
+            dropout_samples: 32,
+            dropout_seed: 0,
+        }
+    }
+}
+
+/// Estimates of ignorance.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoranceChoice {
+    /// Laplace's approximation over the reward head.
+    Laplace,
+    /// The spread of runs with other seeds.
+    Ensemble,
+    /// The spread under random dropout; it does not know how much data there was.
+    Dropout,
+}
+
+/// `avascope laplace`.
+#[derive(ClapArgs, Debug)]
+pub struct LaplaceArgs {
+    /// Run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Weights to count: the reward head's (fast), or also every adapter's by Kronecker factors (a backward pass a pair,
+    /// and later one a scored token).
+    #[arg(long, default_value = "head", value_parser = ["head", "lora"], value_name = "WHAT")]
+    pub over: String,
+    /// Variance of each weight before any data; the one of largest evidence where absent.
+    #[arg(long, value_name = "X")]
+    pub prior_variance: Option<f64>,
+    /// The rows that trained the run, where they are no longer where the run found them (all of them, held-out ones
+    /// included).
+    #[arg(long, short, value_hint = ValueHint::AnyPath)]
+    pub data: Option<String>,
+    /// Write here instead of into the run's folder.
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
 }
 
 /// `avascope score`.
@@ -373,6 +450,8 @@ pub enum DataCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Ask an ensemble of runs which labels to doubt: mean and spread of the score difference of every pair.
+    Doubtful(DoubtfulArgs),
     /// Draw rows from the built-in world.
     World {
         /// `preferences` or `demonstrations`.
@@ -385,6 +464,29 @@ pub enum DataCommand {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+}
+
+/// `avascope data doubtful`.
+#[derive(ClapArgs, Debug)]
+pub struct DoubtfulArgs {
+    /// The pairs. Best are pairs that the runs did not train on: their own look stronger than they are.
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub data: String,
+    /// Two or more runs of one method with other seeds (ten in the paper).
+    #[arg(long, num_args = 1.., required = true, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub ensemble: Vec<PathBuf>,
+    /// Weakest pairs to list.
+    #[arg(long, default_value_t = 20)]
+    pub show: usize,
+    /// Write the pairs here with a column `strength`, for `--method secrets2`.
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `avascope fetch`.

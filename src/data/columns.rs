@@ -289,6 +289,10 @@ fn pair(
             None | Some(Value::Null) => None,
             Some(value) => Some(number("margin".into(), &value)?),
         },
+        strength: match row.remove("strength") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(number("strength".into(), &value)?),
+        },
     })
 }
 

@@ -14,7 +14,7 @@
 //! | `steps, mistake_index` (`prompt` if there is one) | the same with the first wrong step |
 //!
 //! Truth beside them: `chosen_spans`, `rejected_spans`, `chosen_rewards`, `rejected_rewards`, `chosen_reward_std`,
-//! `rejected_reward_std`, `margin`; for demonstrations `spans` (or `bad_spans`), `rewards`, `reward_std`. Other columns
+//! `rejected_reward_std`, `margin`, `strength`; for demonstrations `spans` (or `bad_spans`), `rewards`, `reward_std`. Other columns
 //! are not read. A UTF-8 byte order mark, CRLF and blank lines are fine; a NUL written as `\u0000` is text like any other.
 
 use super::Rows;

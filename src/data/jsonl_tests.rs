@@ -45,7 +45,7 @@ fn span(start: usize, end: usize) -> Span {
 #[test]
 fn a_pair_of_strings_is_read_with_its_truths() {
     let rows = pairs(
-        "{\"id\":7,\"prompt\":\"p\",\"chosen\":\"größe\",\"rejected\":\"b\",\"margin\":1.5,\"chosen_spans\":[[0,5,\"kind\"]],\
+        "{\"id\":7,\"prompt\":\"p\",\"chosen\":\"größe\",\"rejected\":\"b\",\"margin\":1.5,\"strength\":-0.25,\"chosen_spans\":[[0,5,\"kind\"]],\
          \"rejected_spans\":[],\"chosen_rewards\":[0.5,-1],\"chosen_reward_std\":[0,1],\"extra\":{}}\r\n\r\n",
     );
     assert_eq!(
@@ -67,6 +67,7 @@ fn a_pair_of_strings_is_read_with_its_truths() {
                 true_reward_std: None
             },
             margin: Some(1.5),
+            strength: Some(-0.25),
         }]
     );
 }

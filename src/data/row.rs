@@ -92,6 +92,9 @@ pub struct PreferenceRow {
     pub rejected: Answer,
     /// How much better, where annotators said so.
     pub margin: Option<f32>,
+    /// Mean difference of the two answers' scores over an ensemble of reward models (Secrets of RLHF II), where one was
+    /// asked; `avascope data doubtful` writes it. Negative: the ensemble doubts the label.
+    pub strength: Option<f32>,
 }
 
 /// A demonstration: a good answer alone.

@@ -48,7 +48,7 @@ pub fn split_by_hash(rows: Rows, held_out: f64, salt: &str) -> (Rows, Rows) {
 }
 
 /// SHA-256 (hexadecimal) over everything in the rows that training can see, in order: prompts, answers, spans, known
-/// rewards, margins. Ids and line numbers are left out.
+/// rewards, margins, strengths. Ids and line numbers are left out.
 pub fn fingerprint(rows: &Rows) -> String {
     let mut hash = Sha256::new();
     match rows {
@@ -59,6 +59,11 @@ pub fn fingerprint(rows: &Rows) -> String {
                 put_answer(&mut hash, &row.chosen);
                 put_answer(&mut hash, &row.rejected);
                 put_floats(&mut hash, row.margin.as_ref().map(std::slice::from_ref));
+                // Rows without one keep the fingerprint that they had before there were strengths.
+                if let Some(strength) = &row.strength {
+                    put(&mut hash, b"strength");
+                    put_floats(&mut hash, Some(std::slice::from_ref(strength)));
+                }
             }
         }
         Rows::Demonstrations(rows) => {

@@ -171,12 +171,26 @@ impl Laplace {
         theta: Vec<f64>,
         prior_variance: f64,
     ) -> Result<Self, EvalError> {
+        let ggn = gauss_newton(differences, margins)?;
+        let log_likelihood = margins.iter().map(|m| log_sigmoid(*m)).sum();
+        Self::of_curvature(ggn, theta, log_likelihood, prior_variance)
+    }
+
+    /// From a curvature H `[D, D]` gathered elsewhere (any likelihood: H = sum of curvature times f f^T), parameters `[D]`
+    /// and the log-likelihood there. With a Gaussian likelihood this is Bayesian linear regression, exactly.
+    ///
+    /// # Errors
+    /// H is not square of size D or not positive semi-definite, s2 not positive.
+    pub fn of_curvature(
+        ggn: Matrix,
+        theta: Vec<f64>,
+        log_likelihood: f64,
+        prior_variance: f64,
+    ) -> Result<Self, EvalError> {
         check_prior(prior_variance)?;
         check_values("theta", &theta)?;
-        let ggn = gauss_newton(differences, margins)?;
         check_lengths("theta", &theta, "curvature columns", ggn.row(0))?;
         let precision = posterior_precision(&ggn, prior_variance)?;
-        let log_likelihood = margins.iter().map(|m| log_sigmoid(*m)).sum();
         Ok(Self {
             theta,
             prior_variance,
@@ -202,6 +216,14 @@ impl Laplace {
     /// None in practice: the sizes agree by construction.
     pub fn covariance(&self) -> Result<Matrix, EvalError> {
         self.precision.inverse()
+    }
+
+    /// W `[D, D]` with W^T W = Sigma: the standard deviation of features J is the length of W J.
+    ///
+    /// # Errors
+    /// None in practice: the sizes agree by construction.
+    pub fn whitener(&self) -> Result<Matrix, EvalError> {
+        self.precision.inverse_factor()
     }
 
     /// sum log sigma(margin).
@@ -361,6 +383,16 @@ impl KfacLayer {
         Ok(out)
     }
 
+    /// Variance of one output with gradient G `[d, r]`.
+    ///
+    /// # Errors
+    /// G has another shape.
+    pub fn variance(&self, gradient: &Matrix) -> Result<f64, EvalError> {
+        let covariance = self.covariance(std::slice::from_ref(gradient))?;
+        // Cancellation may leave a rounding error below 0.
+        Ok(covariance.values().iter().sum::<f64>().max(0.0))
+    }
+
     /// logdet M = logdet(I + s2 H) of this layer.
     pub fn log_det(&self) -> f64 {
         self.inner.log_det()
@@ -420,6 +452,9 @@ fn check_prior(prior_variance: f64) -> Result<(), EvalError> {
         need: "above 0 and finite",
     })
 }
+
+mod prior;
+pub use prior::{PriorChoice, choose_prior_variance, log_det_of};
 
 #[cfg(test)]
 mod tests;

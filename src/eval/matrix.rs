@@ -123,6 +123,23 @@ impl Matrix {
         Ok(out)
     }
 
+    /// self + factor other, of equal shapes.
+    pub(crate) fn plus(&self, other: &Self, factor: f64) -> Self {
+        let data = self.data.iter().zip(&other.data);
+        Self {
+            data: data.map(|(a, b)| a + factor * b).collect(),
+            ..*self
+        }
+    }
+
+    /// factor self.
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
+        Self {
+            data: self.data.iter().map(|a| factor * a).collect(),
+            ..*self
+        }
+    }
+
     /// Kronecker product: block (i, j) is self[i, j] x other.
     pub(crate) fn kronecker(&self, other: &Self) -> Self {
         let mut out = Self::zeros(self.rows * other.rows, self.cols * other.cols);
@@ -224,6 +241,33 @@ impl Cholesky {
         Ok(x)
     }
 
+    /// F, lower-triangular.
+    pub fn into_factor(self) -> Matrix {
+        self.factor
+    }
+
+    /// F^-1, lower-triangular: b^T A^-1 b is the squared length of F^-1 b.
+    ///
+    /// # Errors
+    /// None in practice: the sizes agree by construction.
+    pub fn inverse_factor(&self) -> Result<Matrix, EvalError> {
+        let n = self.factor.rows;
+        let mut out = Matrix::zeros(n, n);
+        // Column k of F^-1 by forward substitution; it is 0 above row k.
+        for k in 0..n {
+            let mut column = vec![0.0; n];
+            for i in k..n {
+                let row = self.factor.row(i);
+                let unit = if i == k { 1.0 } else { 0.0 };
+                column[i] = (unit - dot(&row[k..i], &column[k..i])) / row[i];
+            }
+            for (i, value) in column.into_iter().enumerate() {
+                *out.at(i, k) = value;
+            }
+        }
+        Ok(out)
+    }
+
     /// log det A.
     pub fn log_det(&self) -> f64 {
         (0..self.factor.rows)
@@ -246,6 +290,78 @@ impl Cholesky {
         }
         Ok(out)
     }
+}
+
+/// Eigenvalues, largest first, and unit eigenvectors as rows, of a symmetric matrix: Jacobi's rotations, for small matrices.
+///
+/// # Errors
+/// Not square.
+pub fn symmetric_eigen(matrix: &Matrix) -> Result<(Vec<f64>, Matrix), EvalError> {
+    if matrix.rows != matrix.cols {
+        return Err(EvalError::Lengths {
+            first: "matrix rows",
+            first_len: matrix.rows,
+            second: "matrix columns",
+            second_len: matrix.cols,
+        });
+    }
+    let n = matrix.rows;
+    let mut a = matrix.clone();
+    let mut vectors = Matrix::zeros(n, n);
+    (0..n).for_each(|i| *vectors.at(i, i) = 1.0);
+    let size: f64 = a.data.iter().map(|v| v * v).sum();
+    // Convergence is quadratic; ten sweeps are ample, and the bound only guards against rounding.
+    for _ in 0..50 {
+        let off: f64 = (0..n)
+            .flat_map(|i| (0..i).map(move |j| (i, j)))
+            .map(|(i, j)| a.row(i)[j].powi(2))
+            .sum();
+        if off <= 1e-30 * size {
+            break;
+        }
+        for p in 0..n {
+            for q in p + 1..n {
+                let apq = a.row(p)[q];
+                if apq == 0.0 {
+                    continue;
+                }
+                let theta = (a.row(q)[q] - a.row(p)[p]) / (2.0 * apq);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for k in 0..n {
+                    let (x, y) = (a.row(k)[p], a.row(k)[q]);
+                    *a.at(k, p) = c * x - s * y;
+                    *a.at(k, q) = s * x + c * y;
+                }
+                for k in 0..n {
+                    let (x, y) = (a.row(p)[k], a.row(q)[k]);
+                    *a.at(p, k) = c * x - s * y;
+                    *a.at(q, k) = s * x + c * y;
+                }
+                for k in 0..n {
+                    let (x, y) = (vectors.row(p)[k], vectors.row(q)[k]);
+                    *vectors.at(p, k) = c * x - s * y;
+                    *vectors.at(q, k) = s * x + c * y;
+                }
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|i, j| a.row(*j)[*j].total_cmp(&a.row(*i)[*i]));
+    let values = order.iter().map(|i| a.row(*i)[*i]).collect();
+    let data = order
+        .iter()
+        .flat_map(|i| vectors.row(*i).to_vec())
+        .collect();
+    Ok((
+        values,
+        Matrix {
+            rows: n,
+            cols: n,
+            data,
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -279,6 +395,10 @@ mod tests {
         assert!((c.log_det() - 44.75f64.ln()).abs() < 1e-14);
         let half = c.half_solve(&[1.0, -2.0, 0.5]).unwrap();
         assert!((dot(&half, &half) - dot(&x, &[1.0, -2.0, 0.5])).abs() < 1e-14);
+        let inverse = c.inverse_factor().unwrap();
+        for (i, value) in half.iter().enumerate() {
+            assert!((dot(inverse.row(i), &[1.0, -2.0, 0.5]) - value).abs() < 1e-14);
+        }
     }
 
     #[test]
@@ -295,6 +415,28 @@ mod tests {
         );
         assert!(spd().times(&a).is_err() && Cholesky::new("r", &Matrix::zeros(1, 2)).is_err());
         assert!(Cholesky::new("s", &spd()).unwrap().solve(&[1.0]).is_err());
+    }
+
+    #[test]
+    fn eigenvectors_rebuild_the_matrix_and_are_orthonormal() {
+        let a = Matrix::from_rows(&[
+            vec![2.0, -1.0, 0.3, 0.0],
+            vec![-1.0, 2.0, 0.0, 0.5],
+            vec![0.3, 0.0, 2.0, -0.7],
+            vec![0.0, 0.5, -0.7, -3.0],
+        ])
+        .unwrap();
+        let (values, v) = symmetric_eigen(&a).unwrap();
+        assert!(values.windows(2).all(|w| w[0] >= w[1]));
+        for i in 0..4 {
+            for j in 0..4 {
+                let rebuilt: f64 = (0..4).map(|k| values[k] * v.row(k)[i] * v.row(k)[j]).sum();
+                assert!((rebuilt - a.row(i)[j]).abs() < 1e-12);
+                let unit = if i == j { 1.0 } else { 0.0 };
+                assert!((dot(v.row(i), v.row(j)) - unit).abs() < 1e-12);
+            }
+        }
+        assert!(symmetric_eigen(&Matrix::zeros(2, 3)).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! 2411.09341, Eq. 15-18 and Alg. 1 (`paper`, `sigmoid`, `last`); the other forms are ours.
 
 use super::ava_terms::{AvaOptions, AvaTerms, Normalise, constant};
+use super::comparison::{self, Comparison, PairFit};
 use super::math::{log_one_minus_exp, log_standard_normal_cdf, row_sum, sides};
 use super::options::{self, check};
 use super::{
@@ -200,6 +201,17 @@ impl Objective for AvaP {
 
     fn ranking_score(&self) -> ScoreKind {
         self.options.cer_score
+    }
+
+    /// The comparison alone: AVA's KL and residual terms are its prior and its dynamics, not data about preferences.
+    fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
+        let fit = match self.options.cer {
+            Cer::Sigmoid => return None,
+            Cer::LogSigmoid => comparison::logistic(pair.difference, 0.0),
+            Cer::Probit => comparison::probit(pair.difference, pair.variance),
+            Cer::Mackay => comparison::mackay(pair.difference, pair.variance),
+        };
+        Some(fit.weighted(self.options.cer_weight))
     }
 
     fn evaluate(&self, steps: &Steps, progress: Progress) -> Evaluation {

@@ -12,6 +12,7 @@
 //! Source: Bradley and Terry 1952; *Training language models to follow instructions*, arXiv 2203.02155, Eq. 1; centring
 //! and row margins as in github huggingface/trl@f2cd577 docs/source/reward_trainer.md. Sum, mean and likelihood are ours.
 
+use super::comparison::{self, Comparison, PairFit};
 use super::math::{log_one_minus_exp, row_sum, sides};
 use super::options::{self, check, check_steps};
 use super::{
@@ -161,6 +162,16 @@ impl Objective for BradleyTerry {
 
     fn ranking_score(&self) -> ScoreKind {
         self.options.score
+    }
+
+    fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
+        let asked = if self.options.use_margin {
+            pair.margin
+        } else {
+            0.0
+        };
+        let x = pair.difference - asked;
+        Some(comparison::logistic(x, self.options.label_smoothing))
     }
 
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {

@@ -8,6 +8,7 @@
 //! Source: *Insights from the Inverse*, arXiv 2410.12491; github ai4ai-lab/irl_for_llms@1597c93 src/irl_utilities.py.
 //! At d = 0 the slope is -2: the public code's +1 there pushes the wrong way.
 
+use super::comparison::{self, Comparison, PairFit};
 use super::math::sides;
 use super::options::{self, check_steps};
 use super::{
@@ -125,6 +126,11 @@ impl Objective for IrlMargin {
 
     fn ranking_score(&self) -> ScoreKind {
         self.options.score
+    }
+
+    fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
+        (self.options.kind == MarginKind::Logistic)
+            .then(|| comparison::logistic(pair.difference, 0.0))
     }
 
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {

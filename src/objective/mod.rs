@@ -12,6 +12,7 @@ pub mod ava_p;
 mod ava_terms;
 pub mod avril;
 pub mod bradley_terry;
+pub mod comparison;
 pub mod dpo;
 pub mod fine_grained;
 pub mod irl_margin;
@@ -26,6 +27,7 @@ pub mod secrets2;
 pub(crate) mod golden;
 
 pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
+pub use comparison::{Comparison, PairFit};
 pub use math::{log_one_minus_exp, log_standard_normal_cdf};
 pub use options::ObjectiveError;
 pub(crate) use options::nearest_first;
@@ -106,6 +108,15 @@ pub trait Objective: Send + Sync {
     fn needs_edit_labels(&self) -> bool {
         false
     }
+    /// Whether `extras.features` must be filled from two dropout passes.
+    fn needs_features(&self) -> bool {
+        false
+    }
+    /// Whether every training pair must carry a preference strength, and which share of the pairs, those of lowest strength,
+    /// has its labels swapped; `None` where strengths are not read.
+    fn strength(&self) -> Option<f64> {
+        None
+    }
     /// Whether [`Steps::with_attention`] must be called first.
     fn needs_attention(&self) -> bool {
         false
@@ -127,6 +138,11 @@ pub trait Objective: Send + Sync {
     }
     /// The temporal-difference target that its posterior explains, `[B, S]`, where it has one.
     fn td_target(&self, _steps: &Steps) -> Option<Tensor<2>> {
+        None
+    }
+    /// What the method's preference likelihood says of one comparison of ranking scores. `None` where it has none that is a
+    /// function of scores of the reward head: then no Laplace approximation can be taken around it.
+    fn pair_fit(&self, _pair: &Comparison) -> Option<PairFit> {
         None
     }
     /// What each token is worth; the posterior unless the method has another notion.
@@ -154,8 +170,8 @@ pub struct Method {
     pub defaults: fn() -> serde_json::Value,
 }
 
-/// All methods that a run can train by themselves. Secrets of RLHF II ([`secrets2`]) also needs the strengths of an
-/// ensemble, which no single run has: its formulas are here, and it is not listed.
+/// All methods that a run can train. Secrets of RLHF II ([`secrets2`]) also needs rows with the strengths of an ensemble,
+/// which `avascope data doubtful` writes.
 pub const METHODS: &[Method] = &[
     ava_p::METHOD,
     ava_d::METHOD,
@@ -167,6 +183,7 @@ pub const METHODS: &[Method] = &[
     pref_transformer::METHOD,
     fine_grained::METHOD,
     irl_margin::METHOD,
+    secrets2::METHOD,
 ];
 
 /// The objective of a method's name and options (a JSON object, or null for the defaults).

@@ -9,6 +9,7 @@
 //! Weights are those of the answer's steps; without any, all steps weigh the same. The token reward shown is w_t r_t
 //! times the answer's length, which has the scale of r_t (ours; the code's own token reward is r_t).
 
+use super::comparison::{self, Comparison, PairFit};
 use super::math::{row_sum, sides};
 use super::options::{self, check_steps};
 use super::{
@@ -114,6 +115,10 @@ impl Objective for PrefTransformer {
             Pool::Mean => ScoreKind::Mean,
             Pool::Sum => ScoreKind::Sum,
         }
+    }
+
+    fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
+        Some(comparison::logistic(pair.difference, 0.0))
     }
 
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {

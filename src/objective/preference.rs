@@ -14,6 +14,7 @@
 
 use super::ava_p::{Cer, contrast};
 use super::bradley_terry::likelihood_loss;
+use super::comparison::{self, Comparison, PairFit};
 use super::math::{log_standard_normal_cdf, sides};
 use super::options::{self, check, check_steps};
 use super::{
@@ -168,6 +169,13 @@ impl Objective for Preference {
 
     fn ranking_score(&self) -> ScoreKind {
         ScoreKind::Sum
+    }
+
+    fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
+        Some(match self.noise {
+            Some(noise) => comparison::probit(pair.difference, pair.variance + noise),
+            None => comparison::mackay(pair.difference, pair.variance),
+        })
     }
 
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {

@@ -60,7 +60,7 @@ pub struct Secrets2Options {
     /// last: the usual sequence reward model.
     pub score: ScoreKind,
     /// Share of the data's pairs, of lowest strength, whose labels are swapped; 0.1 to 0.2 in the paper's analysis. Read
-    /// by whoever makes [`Extras::sign`](crate::reward::Extras), with [`flips`].
+    /// by whoever makes [`Extras::sign`](crate::reward::Extras), with [`flips`]; held-out pairs keep their labels.
     pub flip_fraction: f64,
     /// Weight of the margin; 1: the paper's.
     pub margin_scale: f64,
@@ -175,6 +175,16 @@ impl Objective for Secrets2 {
             ];
         }
         Vec::new()
+    }
+
+    fn needs_features(&self) -> bool {
+        self.options.contrastive_weight > 0.0
+    }
+
+    fn strength(&self) -> Option<f64> {
+        let o = &self.options;
+        let smooths = o.smoothing > 0.0 && o.smooth_on == SmoothOn::NegativeStrength;
+        (o.margin_scale > 0.0 || o.flip_fraction > 0.0 || smooths).then_some(o.flip_fraction)
     }
 
     fn ranking_score(&self) -> ScoreKind {

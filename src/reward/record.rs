@@ -33,6 +33,31 @@ pub enum Uncertainty {
     PriorOnly,
 }
 
+/// How ignorance was estimated: how far the learned mean itself may be off for want of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum IgnoranceKind {
+    /// Laplace's approximation over the reward head's weights, the trunk held fixed.
+    LaplaceHead,
+    /// The same, and over every adapter matrix by Kronecker factors; layers taken as independent.
+    LaplaceLora,
+    /// The spread of runs that differ in their seed.
+    Ensemble,
+    /// The spread of the model under random dropout at scoring. It does not know how much data there was.
+    Dropout,
+}
+
+/// Where a record's ignorance comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Ignorance {
+    /// The estimate.
+    pub kind: IgnoranceKind,
+    /// Its settings, in words: members, pairs, prior, samples.
+    pub detail: String,
+}
+
 /// How far a token map may be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -63,6 +88,10 @@ pub struct Provenance {
     /// How a sequence's reward was spread over its tokens; `own`: the method's own token rewards.
     #[serde(default = "own")]
     pub credit: String,
+    /// Where `ignorance_std` comes from, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub ignorance: Option<Ignorance>,
     /// Whether the map was held against a truth.
     pub trust: Trust,
     /// The truths that this map was held against and passed, in words; empty for an exploratory map.
@@ -91,6 +120,15 @@ pub struct TokenReward {
     pub mean: f32,
     /// Posterior standard deviation of the reward.
     pub std: f32,
+    /// Ignorance: the standard deviation of `mean` itself, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub ignorance_std: Option<f32>,
+    /// The root of `std` squared plus `ignorance_std` squared. Absent where `std` is only the prior's: a total of a number
+    /// that nothing was learned of means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub total_std: Option<f32>,
     /// The true reward, where it is known (synthetic world).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub true_mean: Option<f32>,
@@ -100,6 +138,24 @@ pub struct TokenReward {
     /// Whether a labelled span covers the token, where the row has labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labelled: Option<bool>,
+}
+
+/// Ignorance about an answer's scores: standard deviations. Tokens share the model's weights, so these are not sums of the
+/// tokens' variances.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ScoreIgnorance {
+    /// Of the last token's mean.
+    pub last: f32,
+    /// Of the sum of the means.
+    pub sum: f32,
+    /// Of the mean of the means.
+    pub mean: f32,
+    /// Of the difference of the two answers' ranking scores, where the row is a pair: what a comparison needs, because
+    /// what both answers share cancels in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub margin: Option<f32>,
 }
 
 /// Scores of a whole answer.
@@ -114,6 +170,10 @@ pub struct AnswerScore {
     pub mean: f32,
     /// The square root of the sum of the variances: the sum's standard deviation if tokens were independent.
     pub sum_std: f32,
+    /// Ignorance about these scores, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub ignorance: Option<ScoreIgnorance>,
 }
 
 /// Every token of one answer with its reward.
@@ -150,6 +210,7 @@ impl AnswerScore {
             sum: sum as f32,
             mean: (sum / tokens.len().max(1) as f64) as f32,
             sum_std: variance.sqrt() as f32,
+            ignorance: None,
         }
     }
 }

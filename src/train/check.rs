@@ -1,6 +1,6 @@
 //! Settings and rows are checked before anything is loaded or computed.
 
-use super::{TrainConfig, TrainError, Trainable};
+use super::{EncodedRow, TrainConfig, TrainError, Trainable};
 use crate::data::Rows;
 use crate::objective::{Objective, RowKind};
 
@@ -26,6 +26,41 @@ pub(super) fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// Swaps the labels that the method asks to be swapped, and says how many. Every training pair must have a strength where
+/// the method reads it.
+pub(super) fn clean_labels(
+    objective: &dyn Objective,
+    rows: &mut [EncodedRow],
+) -> Result<usize, TrainError> {
+    if objective.needs_features() {
+        return Err(TrainError::Setting {
+            setting: "contrastive_weight",
+            value: "above 0".into(),
+            way_out: "set it to 0: no run makes the two dropout passes that the contrastive term compares, and it would be silently absent",
+        });
+    }
+    let Some(fraction) = objective.strength() else {
+        return Ok(0);
+    };
+    let mut strengths = Vec::with_capacity(rows.len());
+    for row in rows.iter() {
+        let strength = row.strength.ok_or_else(|| TrainError::Row {
+            id: row.id.clone(),
+            line: row.line,
+            reason: format!(
+                "`{}` reads a column `strength`, and this pair has none; `avascope data doubtful DATA --ensemble RUN RUN --out FILE` writes it, and with `margin_scale`, `flip_fraction` and `smoothing` at 0 none is needed",
+                objective.name()
+            ),
+        })?;
+        strengths.push(f64::from(strength));
+    }
+    let signs = crate::objective::secrets2::flips(&strengths, fraction);
+    for (row, sign) in rows.iter_mut().zip(&signs) {
+        row.flipped = *sign < 0.0;
+    }
+    Ok(signs.iter().filter(|sign| **sign < 0.0).count())
 }
 
 impl TrainConfig {

@@ -329,10 +329,11 @@ pub(super) async fn scorer(
         model,
         head,
         reference,
-        objective,
+        objective: objective.into(),
         credit,
         device,
         batch_size: state.config.batch_size,
+        posterior: None,
     })
 }
 
@@ -378,7 +379,7 @@ async fn digest_of(model: &LoadedModel, trainable: &Trainable) -> Result<String,
 }
 
 /// SHA-256 over a checkpoint's JSON and its tensors in the order of their names.
-fn content_digest<'a>(
+pub(super) fn content_digest<'a>(
     json: &str,
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
 ) -> String {
@@ -399,6 +400,20 @@ pub fn describe_checkpoint(bytes: &[u8]) -> Result<CheckpointSummary, TrainError
         info: state.info,
         step: state.step,
     })
+}
+
+/// The digest that a checkpoint carries: what belongs to a checkpoint names it. The tensors are held against it.
+///
+/// # Errors
+/// Damage, or no checkpoint of ours.
+pub fn checkpoint_digest(bytes: &[u8]) -> Result<String, TrainError> {
+    open_checked(bytes)?;
+    let (_, header) = SafeTensors::read_metadata(bytes)
+        .map_err(|error| TrainError::Checkpoint(error.to_string()))?;
+    let entry = header.metadata().as_ref().and_then(|m| m.get("sha256"));
+    entry
+        .cloned()
+        .ok_or_else(|| TrainError::Checkpoint("its header lacks its digest".into()))
 }
 
 fn read_state(bytes: &[u8]) -> Result<State, TrainError> {

@@ -30,6 +30,10 @@ pub struct EncodedRow {
     pub sides: Vec<EncodedSide>,
     /// The annotators' margin, where the row has one.
     pub margin: Option<f32>,
+    /// An ensemble's mean score difference, where the row has one.
+    pub strength: Option<f32>,
+    /// Whether training takes the label as turned round.
+    pub flipped: bool,
 }
 
 impl EncodedRow {
@@ -166,6 +170,8 @@ fn encode_each<'a>(
                     prompt: for_people(&row.prompt),
                     sides: vec![chosen, side(&row.prompt, &row.rejected)?],
                     margin: row.margin,
+                    strength: row.strength,
+                    flipped: false,
                 })
             });
             (row.id.as_str(), row.line, encoded)
@@ -177,6 +183,8 @@ fn encode_each<'a>(
                 prompt: for_people(&row.prompt),
                 sides: vec![answer],
                 margin: None,
+                strength: None,
+                flipped: false,
             });
             (row.id.as_str(), row.line, encoded)
         })),

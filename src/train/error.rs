@@ -69,6 +69,9 @@ pub enum TrainError {
     /// A checkpoint cannot be used.
     #[error("the checkpoint cannot be used: {0}")]
     Checkpoint(String),
+    /// Ignorance cannot be estimated this way.
+    #[error("ignorance: {0}")]
+    Ignorance(String),
     /// The device failed.
     #[error("the device failed: {0}. Nothing was saved after the last checkpoint; resume from it")]
     Device(String),

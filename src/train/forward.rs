@@ -147,43 +147,42 @@ pub async fn steps_of(
     device: &Device,
     cache: Option<CacheSlot<'_>>,
 ) -> Result<Steps, TrainError> {
-    let pass = pass_of(reader, layout, normaliser, device, cache, false).await?;
-    Ok(pass.steps)
-}
-
-/// What a credit needs beside the steps.
-pub struct Pass {
-    /// The steps.
-    pub steps: Steps,
-    /// The head's mean at every position `[B, T]`, unmasked: the score of the text up to that token.
-    pub head_mean: Tensor<2>,
-    /// The trunk's last-layer attention `[B, heads, T, T]`, where it was asked for.
-    pub attention: Option<Tensor<4>>,
-}
-
-/// [`steps_of`] with the head's reading everywhere and, where asked for, the last layer's attention. States from a cache
-/// have no attention.
-pub async fn pass_of(
-    reader: Reader<'_>,
-    layout: &Layout,
-    normaliser: Normaliser,
-    device: &Device,
-    cache: Option<CacheSlot<'_>>,
-    last_attention: bool,
-) -> Result<Pass, TrainError> {
-    let Reader {
-        decoder,
-        head,
-        objective,
-        reference,
-    } = reader;
-    let mut trunk = match cache {
-        None => run_trunk(decoder, objective, layout, device, last_attention),
+    let (decoder, objective) = (reader.decoder, reader.objective);
+    let trunk = match cache {
+        None => run_trunk(decoder, objective, layout, device, false),
         Some(slot) => {
             let answers = slot.answers(decoder, objective, device).await?;
             from_cache(&answers, layout, decoder.config.hidden_size, device)
         }
     };
+    Ok(read_steps(reader, layout, normaliser, device, trunk).steps)
+}
+
+/// What a credit needs beside the steps.
+pub(super) struct Pass {
+    /// The steps.
+    pub(super) steps: Steps,
+    /// The head's mean at every position `[B, T]`, unmasked: the score of the text up to that token.
+    pub(super) head_mean: Tensor<2>,
+    /// The trunk's last-layer attention `[B, heads, T, T]`, where the trunk was asked for it. States from a cache have
+    /// none.
+    pub(super) attention: Option<Tensor<4>>,
+}
+
+/// `Steps` of a batch whose trunk has run. Other heads on the same states cost next to nothing.
+pub(super) fn read_steps(
+    reader: Reader<'_>,
+    layout: &Layout,
+    normaliser: Normaliser,
+    device: &Device,
+    mut trunk: TrunkStates,
+) -> Pass {
+    let Reader {
+        decoder: _,
+        head,
+        objective,
+        reference,
+    } = reader;
     let preference = objective
         .needs_attention()
         .then(|| head.preference_weights(trunk.hidden.clone(), layout))
@@ -207,22 +206,25 @@ pub async fn pass_of(
         let states = run_trunk(reference, objective, layout, device, false);
         steps = steps.with_reference(states.per_step.log_policy);
     }
-    Ok(Pass {
+    Pass {
         steps,
         head_mean,
         attention,
-    })
+    }
 }
 
-struct TrunkStates {
-    /// `[B, T, H]`.
-    hidden: Tensor<3>,
+/// What the trunk says of a batch.
+#[derive(Clone)]
+pub(super) struct TrunkStates {
+    /// After the final norm, `[B, T, H]`.
+    pub(super) hidden: Tensor<3>,
     per_step: StepValues,
     /// `[B, heads, T, T]` of the last layer, where asked for.
     attention: Option<Tensor<4>>,
 }
 
-fn run_trunk(
+/// Runs the trunk on a batch, and the LM head on its answers' positions.
+pub(super) fn run_trunk(
     decoder: &Decoder,
     objective: &dyn Objective,
     layout: &Layout,

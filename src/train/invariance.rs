@@ -98,6 +98,8 @@ fn row(id: usize, sides: Vec<EncodedSide>) -> EncodedRow {
         prompt: String::new(),
         sides,
         margin: None,
+        strength: None,
+        flipped: false,
     }
 }
 

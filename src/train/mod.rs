@@ -11,6 +11,7 @@ mod export;
 mod figures;
 mod forward;
 mod host;
+pub mod ignorance;
 #[cfg(test)]
 mod invariance;
 mod open;
@@ -24,7 +25,7 @@ mod truths;
 mod world;
 
 pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
-pub use checkpoint::{CheckpointSummary, describe_checkpoint};
+pub use checkpoint::{CheckpointSummary, checkpoint_digest, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
 pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};
 pub use error::TrainError;
@@ -38,8 +39,8 @@ pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use truths::{
     EncodedTrace, Floor, InterventionPlan, RULE, TRUST_SCHEMA, TRUTHS, TrustEntry, TrustFile,
-    Truth, TruthFigure, TruthOptions, TruthResult, Verdict, WordFloor, checkpoint_digest, edits,
-    encode_traces, first_wrong_step, intervention, lexicon, spans,
+    Truth, TruthFigure, TruthOptions, TruthResult, Verdict, WordFloor, edits, encode_traces,
+    first_wrong_step, intervention, lexicon, spans,
 };
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
 

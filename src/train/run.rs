@@ -93,6 +93,8 @@ impl Run {
                 "no row is left to train on; {skipped}"
             )));
         }
+        let mut train_rows = train_rows;
+        let flipped = super::check::clean_labels(objective.as_ref(), &mut train_rows)?;
         let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
 
         let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
@@ -130,6 +132,13 @@ impl Run {
                 "{} longer than {} tokens: {kept} (`truncation`, `max_length`)",
                 counted(truncated_rows, "row"),
                 options.max_length
+            ));
+        }
+        if flipped > 0 {
+            warnings.push(format!(
+                "{} of the {} training pairs, those of lowest strength, are learned with their labels swapped (`flip_fraction`)",
+                flipped,
+                train_rows.len()
             ));
         }
         let identical = train_rows.iter().filter(|row| row.identical()).count();
@@ -511,6 +520,16 @@ pub(super) fn extras(
     if rows.iter().any(|row| row.margin.is_some()) {
         let margins: Vec<f32> = rows.iter().map(|row| row.margin.unwrap_or(0.0)).collect();
         extras.margin = Some(Tensor::from_floats(margins.as_slice(), device));
+    }
+    if objective.strength().is_some() {
+        // Held-out rows may lack strengths: they are then judged by their labels alone.
+        let strengths: Option<Vec<f32>> = rows.iter().map(|row| row.strength).collect();
+        let signs: Vec<f32> = rows
+            .iter()
+            .map(|row| if row.flipped { -1.0 } else { 1.0 })
+            .collect();
+        extras.strength = strengths.map(|all| Tensor::from_floats(all.as_slice(), device));
+        extras.sign = Some(Tensor::from_floats(signs.as_slice(), device));
     }
     if objective.needs_edit_labels() {
         let steps = layout.steps();

@@ -2,7 +2,8 @@
 
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
-use super::forward::{Pass, Reader, pass_of};
+use super::forward::{Pass, Reader, read_steps, run_trunk};
+use super::ignorance::{AnswerVariance, Posterior, annotate};
 use super::run::{LoadedModel, Run, count};
 use super::{Metrics, TrainConfig, TrainError, Trainable};
 use crate::credit::{AnswerMask, CREDITS, Credit, Sequence};
@@ -14,6 +15,7 @@ use crate::reward::{
 };
 use crate::text::{EncodedAnswer, TextTokenizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::sync::Arc;
 
 /// What one evaluation pass reads back from a batch.
 pub struct Scored {
@@ -24,7 +26,7 @@ pub struct Scored {
     /// (delta - mean)/std of every step, where the method has a temporal-difference target and the token rewards are its
     /// own.
     pub z: Vec<f64>,
-    /// Of each record, the log-probability of each of its tokens under the model's own policy.
+    /// Of each record, the log-probability of each of its tokens under the model's own policy; empty for an ensemble.
     pub log_policy: Vec<Vec<f32>>,
 }
 
@@ -34,12 +36,14 @@ pub struct Scorer {
     pub(super) head: RewardHead,
     /// The policy before training, for methods whose token rewards are held against it.
     pub(super) reference: Option<crate::model::Decoder>,
-    pub(super) objective: Box<dyn Objective>,
+    pub(super) objective: Arc<dyn Objective>,
     /// How a sequence's reward is spread over its tokens.
     pub(super) credit: &'static Credit,
     pub(super) device: OpenDevice,
     pub(super) provenance: Provenance,
     pub(super) batch_size: usize,
+    /// Laplace's approximation, where one was set.
+    pub(super) posterior: Option<Posterior>,
 }
 
 impl Scorer {
@@ -120,11 +124,25 @@ impl Scorer {
             let members: Vec<&EncodedRow> = batch.iter().map(|row| &rows[*row]).collect();
             let layout = layout(&members, pad);
             let normaliser = count(std::slice::from_ref(&layout));
+            let device = &self.device.device;
+            let trunk = run_trunk(
+                &self.model.decoder,
+                self.objective.as_ref(),
+                &layout,
+                device,
+                self.credit.needs.attention,
+            );
+            let variances = match &self.posterior {
+                Some(posterior) => {
+                    Some(posterior.variances(self, &members, &layout, &trunk).await?)
+                }
+                None => None,
+            };
             let Pass {
                 steps,
                 head_mean,
                 attention,
-            } = pass_of(
+            } = read_steps(
                 Reader {
                     decoder: &self.model.decoder,
                     head: &self.head,
@@ -133,11 +151,9 @@ impl Scorer {
                 },
                 &layout,
                 normaliser,
-                &self.device.device,
-                None,
-                self.credit.needs.attention,
-            )
-            .await?;
+                device,
+                trunk,
+            );
             let steps = steps.with_extras(super::run::extras(
                 self.objective.as_ref(),
                 &members,
@@ -197,8 +213,13 @@ impl Scorer {
                 for side in 0..sides {
                     let sequence = side * members.len() + k;
                     let steps = sequence * s..(sequence + 1) * s;
-                    let record =
-                        self.record(&rows[*row], side, &mean[steps.clone()], &std[steps.clone()]);
+                    let record = self.record(
+                        &rows[*row],
+                        side,
+                        &mean[steps.clone()],
+                        &std[steps.clone()],
+                        variances.as_ref().map(|all| &all[sequence]),
+                    );
                     let said = answer_tokens(&rows[*row].sides[side].encoded)
                         .map(|i| log_policy[steps.start + i - 1])
                         .collect();
@@ -269,12 +290,13 @@ impl Scorer {
         side: usize,
         mean: &[f32],
         std: &[f32],
+        variance: Option<&AnswerVariance>,
     ) -> TokenRewardRecord {
         let part = &row.sides[side];
         let encoded = &part.encoded;
         let characters: Vec<char> = encoded.answer_text.chars().collect();
         // In a chat of several turns only the last answer is shown; earlier answers' tokens carry no offsets.
-        let tokens: Vec<TokenReward> = answer_tokens(encoded)
+        let mut tokens: Vec<TokenReward> = answer_tokens(encoded)
             .map(|i| {
                 let (start, end) =
                     encoded.offsets[i].unwrap_or((characters.len(), characters.len()));
@@ -297,12 +319,22 @@ impl Scorer {
                     end,
                     mean: mean.get(i - 1).copied().unwrap_or(f32::NAN),
                     std: std.get(i - 1).copied().unwrap_or(f32::NAN),
+                    ignorance_std: None,
+                    total_std: None,
                     true_mean: truth.map(|(mean, _)| mean),
                     true_std: truth.map(|(_, std)| std).filter(|std| std.is_finite()),
                     labelled: part.labelled.as_ref().map(|labelled| labelled[i]),
                 }
             })
             .collect();
+        let mut score = AnswerScore::from_tokens(&tokens);
+        if let Some(variance) = variance {
+            let own: Vec<f64> = answer_tokens(encoded)
+                .map(|i| variance.tokens.get(i - 1).copied().unwrap_or(0.0))
+                .collect();
+            let uncertainty = self.provenance.uncertainty;
+            annotate(&mut tokens, &mut score, uncertainty, &own, variance);
+        }
         TokenRewardRecord {
             schema: SCHEMA.into(),
             id: row.id.clone(),
@@ -311,7 +343,7 @@ impl Scorer {
             answer: encoded.answer_text.clone(),
             truncated: encoded.truncated,
             provenance: self.provenance.clone(),
-            score: AnswerScore::from_tokens(&tokens),
+            score,
             tokens,
         }
     }
@@ -378,10 +410,11 @@ impl Run {
             model,
             head,
             reference: self.reference.clone(),
-            objective,
+            objective: objective.into(),
             credit,
             device: self.device.clone(),
             batch_size: self.config.batch_size,
+            posterior: None,
         })
     }
 
@@ -420,6 +453,7 @@ pub(super) fn provenance(
             Uncertainty::PriorOnly
         },
         credit: credit.name.into(),
+        ignorance: None,
         trust: Trust::Exploratory,
         checked: Vec::new(),
     }

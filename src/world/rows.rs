@@ -133,6 +133,7 @@ impl Language {
                     chosen: answer(chosen),
                     rejected: answer(rejected),
                     margin: None,
+                    strength: None,
                 }
             })
             .collect())
@@ -328,7 +329,7 @@ pub fn longer_wins(rows: &[PreferenceRow]) -> Option<LengthBalance> {
 
 /// Rows as JSON lines, one object a line, with the columns that the reader knows: `id`, `prompt`, then `chosen` and
 /// `rejected` or `completion`, and where known their `_spans`, `_rewards`, `_reward_std` (for a demonstration without
-/// prefix) and `margin`. Numbers keep their shortest form that reads back to the same value.
+/// prefix), `margin` and `strength`. Numbers keep their shortest form that reads back to the same value.
 #[must_use]
 pub fn rows_to_jsonl(rows: &Rows) -> String {
     fn put(object: &mut Map<String, Value>, column: &str, prefix: &str, answer: &Answer) {
@@ -376,6 +377,9 @@ pub fn rows_to_jsonl(rows: &Rows) -> String {
                 put(&mut object, "rejected", "rejected_", &row.rejected);
                 if let Some(margin) = row.margin {
                     object.insert("margin".to_owned(), numbers(&[margin])[0].clone());
+                }
+                if let Some(strength) = row.strength {
+                    object.insert("strength".to_owned(), numbers(&[strength])[0].clone());
                 }
                 end(object);
             }

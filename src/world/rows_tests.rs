@@ -200,6 +200,7 @@ fn json_lines_carry_every_column_and_short_numbers() {
         .preferences(3, 2, PreferenceNoise::default())
         .unwrap();
     rows[1].margin = Some(0.7);
+    rows[1].strength = Some(-0.3);
     rows[1].chosen.spans = Some(vec![Span { start: 1, end: 4 }]);
     let jsonl = rows_to_jsonl(&Rows::Preferences(rows.clone()));
     let lines: Vec<Value> = jsonl
@@ -218,6 +219,7 @@ fn json_lines_carry_every_column_and_short_numbers() {
     }
     assert!(!jsonl.contains("0000001"), "{jsonl}");
     assert_eq!(lines[1]["margin"].to_string(), "0.7");
+    assert_eq!(lines[1]["strength"].to_string(), "-0.3");
     assert_eq!(lines[1]["chosen_spans"], json!([[1, 4]]));
     assert!(lines[0].get("margin").is_none() && lines[0].get("chosen_spans").is_none());
 

@@ -55,6 +55,7 @@ fn trained(args: &ConvertArgs) -> Result<LoadedModel> {
         device: "cpu".into(),
         batch_size: None,
         credit: "own".into(),
+        ignorance: Default::default(),
     })?;
     Ok(run.scorer.model().clone())
 }

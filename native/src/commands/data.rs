@@ -1,5 +1,7 @@
 //! `avascope data`.
 
+mod doubtful;
+
 use super::print_line;
 use super::run_files::check_world_rows;
 use crate::args::DataCommand;
@@ -34,6 +36,7 @@ pub fn run(command: DataCommand) -> Result<()> {
                 print_line(report.to_string().trim_end())
             }
         }
+        DataCommand::Doubtful(args) => doubtful::run(args),
         DataCommand::World { kind, rows, seed } => {
             check_world_rows(rows)?;
             let rows = avascope::train::world_rows(rows, seed, kind == "demonstrations");

@@ -1,7 +1,9 @@
 //! `avascope eval`.
 
+mod ignorance;
+
 use super::run_files::OpenRun;
-use super::{print_line, truths, wait};
+use super::{print_line, truths};
 use crate::args::EvalArgs;
 use crate::exit;
 use crate::talk::say;
@@ -31,21 +33,26 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let wanted = truths::parse(&args.truths)?;
     let mut run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
-    let scored = wait(run.scorer.score(&rows))?;
+    let scored = run.score(&rows)?;
     let ranking = run.scorer.ranking_score();
     let results = truths::measure(&mut run, &args, &wanted, &rows)?;
-    let figures = figures(&scored.records, &scored.z, ranking)?;
+    let mut figures = figures(&scored.records, &scored.z, ranking)?;
+    figures.extend(ignorance::figures(&scored.records, ranking)?);
 
+    // The records' own, which also says where ignorance comes from.
+    let provenance = match scored.records.first() {
+        Some(record) => &record.provenance,
+        None => run.scorer.provenance(),
+    };
     if args.json {
         let value = serde_json::json!({
-            "provenance": run.scorer.provenance(),
+            "provenance": provenance,
             "rows": rows.len(),
             "figures": figures,
             "truths": results,
         });
         print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
-        let provenance = run.scorer.provenance();
         say!(
             "{}{} on {}, {} · {} · {} rows",
             provenance.method,
@@ -58,6 +65,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
             provenance.device,
             rows.len()
         );
+        if let Some(ignorance) = &provenance.ignorance {
+            say!("ignorance by {}", ignorance.detail);
+        }
         for figure in &figures {
             let note = figure
                 .note
@@ -190,7 +200,9 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                     add(
                         &format!("coverage of {:.0} % intervals", coverage.expected * 100.0),
                         Metric::of(coverage.observed),
-                        Some("known rewards inside mean ± z·std, after the same scale"),
+                        Some(
+                            "known rewards inside mean ± z·std, after the same scale; std is the method's own spread, not ignorance",
+                        ),
                     );
                 }
             }

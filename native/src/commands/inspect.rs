@@ -1,7 +1,6 @@
 //! `avascope inspect`.
 
 use super::run_files::OpenRun;
-use super::wait;
 use crate::args::InspectArgs;
 use crate::exit;
 use crate::folder::write_atomic;
@@ -23,7 +22,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     };
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), Some(args.limit))?;
-    let scored = wait(run.scorer.score(&rows))?;
+    let scored = run.score(&rows)?;
     // `<` never appears literally, so no text of a row can end the script element or open another.
     let json = serde_json::to_string(&scored.records)?.replace('<', "\\u003c");
     let html = format!("{before}{json}{after}");

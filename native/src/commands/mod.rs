@@ -8,6 +8,7 @@ mod eval;
 mod fetch;
 mod inspect;
 mod kernels;
+mod laplace;
 mod methods;
 mod pretrain;
 mod rewardbench;
@@ -28,6 +29,7 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::RewardBench(args) => rewardbench::run(*args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Laplace(args) => laplace::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Data { command } => data::run(command),
         Command::Fetch(args) => fetch::run(args),

@@ -273,6 +273,7 @@ fn score(args: &RewardBenchArgs, folder: &Path, data: &Path) -> Result<Scores> {
         model: args.model.clone(),
         device: args.device.clone(),
         batch_size: args.batch_size,
+        ignorance: Default::default(),
         credit: args.credit.clone(),
     })?;
     let scorer = &run.scorer;

@@ -10,7 +10,7 @@
 //! ```
 
 use super::open_device;
-use crate::args::RunArgs;
+use crate::args::{IgnoranceArgs, IgnoranceChoice, RunArgs};
 use crate::talk::say;
 use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
@@ -19,8 +19,9 @@ use avascope::data::{Rows, split_by_hash};
 use avascope::reward::Trust;
 use avascope::text::EncodeOptions;
 use avascope::train::{
-    CheckpointSummary, EncodedRow, LoadedModel, Scorer, SkippedRow, TrainConfig, TrainError,
-    TrustFile, checkpoint_digest, describe_checkpoint, encode_usable_rows,
+    CheckpointSummary, EncodedRow, LoadedModel, Scored, Scorer, SkippedRow, TrainConfig,
+    TrainError, TrustFile, checkpoint_digest, describe_checkpoint, encode_usable_rows,
+    ignorance::{Dropout, LaplaceFit, combine},
 };
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -118,11 +119,16 @@ pub struct OpenRun {
     pub encode: EncodeOptions,
     /// What the checkpoint says of itself.
     pub summary: CheckpointSummary,
-    /// What tells this checkpoint from others: the digest of its bytes.
+    /// What tells this checkpoint from others: its digest.
     pub digest: String,
     /// Where results on truths are kept: beside the checkpoint.
     pub trust_path: PathBuf,
     folder: PathBuf,
+    /// Where a Laplace fit of this checkpoint stands.
+    laplace: PathBuf,
+    asked: IgnoranceArgs,
+    /// The other runs of an ensemble.
+    members: Vec<OpenRun>,
 }
 
 /// The file of results on truths, beside the checkpoints.
@@ -131,6 +137,22 @@ const TRUST: &str = "trust.json";
 impl OpenRun {
     /// Opens a run's folder with its last (or a named) checkpoint.
     pub fn open(args: &RunArgs) -> Result<Self> {
+        let mut run = Self::open_alone(args)?;
+        check_ignorance(&args.ignorance, &args.credit)?;
+        match args.ignorance.ignorance {
+            Some(IgnoranceChoice::Laplace) => run.open_laplace()?,
+            Some(IgnoranceChoice::Ensemble) => run.open_members(args)?,
+            Some(IgnoranceChoice::Dropout) => run
+                .dropout()
+                .check()
+                .map_err(|error| exit::with_code(exit::USAGE, error.to_string()))?,
+            None => {}
+        }
+        Ok(run)
+    }
+
+    /// The run itself, whatever is asked about its ignorance.
+    pub fn open_alone(args: &RunArgs) -> Result<Self> {
         let folder = args.run.clone();
         let run_file = folder.join("run.toml");
         if !run_file.is_file() {
@@ -190,14 +212,18 @@ impl OpenRun {
         if let Some(rows) = args.batch_size {
             scorer.set_batch_size(rows);
         }
+        let stem = checkpoint.file_stem().unwrap_or_default().to_string_lossy();
         let mut run = Self {
             scorer,
             file,
             encode,
             summary,
-            digest: checkpoint_digest(&bytes),
+            digest: checkpoint_digest(&bytes)?,
             trust_path: checkpoint.with_file_name(TRUST),
+            laplace: folder.join(format!("ignorance/laplace-{stem}.safetensors")),
             folder,
+            asked: args.ignorance.clone(),
+            members: Vec::new(),
         };
         match run.trust_file() {
             Ok(trust) => run.judge(&trust),
@@ -231,6 +257,117 @@ impl OpenRun {
             Trust::Checked => self.scorer.set_trust(Trust::Checked, verdict.checked),
             Trust::Exploratory => self.scorer.set_trust(Trust::Exploratory, Vec::new()),
         }
+    }
+
+    /// Where a Laplace fit of this checkpoint stands.
+    pub fn laplace_path(&self) -> &Path {
+        self.asked.laplace.as_deref().unwrap_or(&self.laplace)
+    }
+
+    fn open_laplace(&mut self) -> Result<()> {
+        let path = self.laplace_path().to_path_buf();
+        let bytes = fs::read(&path).map_err(|error| {
+            exit::with_code(
+                exit::USAGE,
+                format!(
+                    "cannot read {} ({error}); `avascope laplace {}` fits it",
+                    path.display(),
+                    self.folder.display()
+                ),
+            )
+        })?;
+        let fit = LaplaceFit::from_bytes(&bytes).with_context(|| path.display().to_string())?;
+        let set = self.scorer.set_laplace(&fit, &self.digest);
+        set.with_context(|| path.display().to_string())
+    }
+
+    fn open_members(&mut self, args: &RunArgs) -> Result<()> {
+        for folder in &self.asked.members {
+            let member = Self::open_alone(&RunArgs {
+                run: folder.clone(),
+                checkpoint: None,
+                ..args.clone()
+            })?;
+            let (own, other) = (&self.summary.config, &member.summary.config);
+            let wrong = |why: String| {
+                Err(exit::with_code(
+                    exit::USAGE,
+                    format!("{} is no member of this ensemble: {why}", folder.display()),
+                ))
+            };
+            if (&own.method, &own.options) != (&other.method, &other.options) {
+                return wrong(format!(
+                    "it trained `{}` with {}, and the first run `{}` with {}",
+                    other.method, other.options, own.method, own.options
+                ));
+            }
+            let known = |run: &Self| run.digest == member.digest;
+            if known(self) || self.members.iter().any(known) {
+                return wrong(
+                    "it is the same checkpoint as another member, and adds nothing".into(),
+                );
+            }
+            if self.summary.info.data_fingerprint != member.summary.info.data_fingerprint {
+                say!(
+                    "warning   {} trained on other rows than {}: their spread is not that of the seed alone",
+                    folder.display(),
+                    self.folder.display()
+                );
+            }
+            self.members.push(member);
+        }
+        Ok(())
+    }
+
+    fn dropout(&self) -> Dropout {
+        Dropout {
+            rate: self.asked.dropout_rate,
+            samples: self.asked.dropout_samples,
+            seed: self.asked.dropout_seed,
+        }
+    }
+
+    /// Token rewards of rows by every member of the ensemble, this run's first.
+    pub fn score_each(&self, rows: &[EncodedRow]) -> Result<Vec<Scored>> {
+        let mut all = vec![super::wait(self.scorer.score(rows))?];
+        for member in &self.members {
+            all.push(super::wait(member.scorer.score(rows))?);
+        }
+        Ok(all)
+    }
+
+    /// Token rewards of rows, with ignorance where it was asked for.
+    pub fn score(&self, rows: &[EncodedRow]) -> Result<Scored> {
+        use super::wait;
+        match self.asked.ignorance {
+            Some(IgnoranceChoice::Ensemble) => {
+                let all = self.score_each(rows)?;
+                Ok(combine(all, self.scorer.objective().ranking_score())?)
+            }
+            Some(IgnoranceChoice::Dropout) => {
+                Ok(wait(self.scorer.score_with_dropout(rows, &self.dropout()))?)
+            }
+            Some(IgnoranceChoice::Laplace) | None => Ok(wait(self.scorer.score(rows))?),
+        }
+    }
+
+    /// The rows that trained the run, as read and as tokens. `data` is where they are now, if not where the run found them.
+    pub fn training_rows(&self, data: Option<&str>) -> Result<(Rows, Vec<EncodedRow>)> {
+        let mut file = self.file.clone();
+        if let Some(data) = data {
+            file.data = data.into();
+        }
+        if file.data == "-" {
+            return Err(exit::with_code(
+                exit::USAGE,
+                "the run read its rows from standard input; name them with --data FILE",
+            ));
+        }
+        let demonstrations =
+            self.scorer.objective().rows() == avascope::objective::RowKind::Demonstrations;
+        let (rows, _) = training_rows(&file, demonstrations)?;
+        let (usable, _) = encode_usable_rows(&rows, &self.scorer.model().tokenizer, &self.encode)?;
+        Ok((rows, usable))
     }
 
     /// Rows to score: a file, or the run's held-out rows.
@@ -305,6 +442,29 @@ fn chosen_only(rows: Rows) -> Rows {
         }
         rows => rows,
     }
+}
+
+/// Flags that go with another estimate than the one asked for are a slip of the pen.
+fn check_ignorance(args: &IgnoranceArgs, credit: &str) -> Result<()> {
+    let wrong = |why: &str| Err(exit::with_code(exit::USAGE, why.to_string()));
+    let chosen = args.ignorance;
+    if chosen.is_some() && credit != "own" {
+        return wrong(
+            "--ignorance speaks of the method's own token rewards; leave --credit out, or --ignorance",
+        );
+    }
+    if !args.members.is_empty() && chosen != Some(IgnoranceChoice::Ensemble) {
+        return wrong("--member goes with --ignorance ensemble");
+    }
+    if args.laplace.is_some() && chosen != Some(IgnoranceChoice::Laplace) {
+        return wrong("--laplace goes with --ignorance laplace");
+    }
+    if args.members.is_empty() && chosen == Some(IgnoranceChoice::Ensemble) {
+        return wrong(
+            "an ensemble of one has no spread: name at least one more run of the same method with another seed (--member RUN)",
+        );
+    }
+    Ok(())
 }
 
 /// Reads rows: the built-in world's, a file's, or standard input's.

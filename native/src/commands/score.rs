@@ -1,7 +1,7 @@
 //! `avascope score`.
 
+use super::print_line;
 use super::run_files::OpenRun;
-use super::{print_line, wait};
 use crate::args::ScoreArgs;
 use crate::folder::write_atomic;
 use anyhow::Result;
@@ -10,7 +10,7 @@ use anyhow::Result;
 pub fn run(args: ScoreArgs) -> Result<()> {
     let run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
-    let scored = wait(run.scorer.score(&rows))?;
+    let scored = run.score(&rows)?;
     let lines = scored
         .records
         .iter()

@@ -3,6 +3,7 @@
 mod bad_input;
 mod fetch;
 mod handover;
+mod ignorance;
 mod resume;
 mod rewardbench;
 mod run;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::fs;
 
 /// Says where `value` breaks `schema`. As much of JSON Schema as the file in docs/ uses.
-fn breaks(value: &Value, schema: &Value, root: &Value, at: &str) -> Option<String> {
+pub fn breaks(value: &Value, schema: &Value, root: &Value, at: &str) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
         return breaks(
             value,

@@ -270,3 +270,33 @@ fn bad_inputs_are_errors() {
     assert!(layer.covariance(&[]).is_err() && layer.covariance(std::slice::from_ref(&f)).is_err());
     assert!(KfacLayer::new(f.clone(), f, 1.0).is_err());
 }
+
+#[test]
+fn with_a_gaussian_likelihood_it_is_exact_bayesian_linear_regression() {
+    // y = theta . x + noise of variance v: Sigma = (X^T X / v + I / s2)^-1, which for two weights has a closed form.
+    let x = [[1.0, 0.5], [-0.3, 2.0], [0.8, -1.1], [1.7, 0.2]];
+    let (v, s2) = (0.4, 1.5);
+    let sum = |i: usize, j: usize| x.iter().map(|r| r[i] * r[j]).sum::<f64>() / v;
+    let ggn = Matrix::from_rows(&[vec![sum(0, 0), sum(0, 1)], vec![sum(1, 0), sum(1, 1)]]).unwrap();
+    let got = Laplace::of_curvature(ggn, vec![0.0; 2], 0.0, s2).unwrap();
+    let (a, b, c) = (sum(0, 0) + 1.0 / s2, sum(0, 1), sum(1, 1) + 1.0 / s2);
+    let determinant = a * c - b * b;
+    let expected = [
+        c / determinant,
+        -b / determinant,
+        -b / determinant,
+        a / determinant,
+    ];
+    let covariance = got.covariance().unwrap();
+    for (got, expected) in covariance.values().iter().zip(expected) {
+        assert!((got - expected).abs() < 1e-14);
+    }
+    let query = [0.7, -0.4];
+    let exact = expected[0] * 0.49 - 2.0 * 0.28 * expected[1] + expected[3] * 0.16;
+    assert!((got.predict(&query).unwrap().variance - exact).abs() < 1e-14);
+    let w = got.whitener().unwrap();
+    let white: f64 = (0..2)
+        .map(|i| crate::eval::matrix::dot(w.row(i), &query).powi(2))
+        .sum();
+    assert!((white - exact).abs() < 1e-14);
+}

@@ -90,6 +90,7 @@ mod tests {
                 chosen: answer("a kind day"),
                 rejected: answer("a rotten day"),
                 margin: None,
+                strength: None,
             })
             .collect();
         let floor = WordFloor::fit(&rows).unwrap();

@@ -266,6 +266,8 @@ fn alone(encoded: EncodedAnswer) -> EncodedRow {
             labelled: None,
         }],
         margin: None,
+        strength: None,
+        flipped: false,
     }
 }
 

@@ -24,7 +24,7 @@ pub use intervention::{InterventionPlan, intervention};
 pub use lexicon::lexicon;
 pub use spans::{edits, spans};
 pub use steps::{EncodedTrace, encode_traces, first_wrong_step};
-pub use trust::{TRUST_SCHEMA, TrustEntry, TrustFile, Verdict, checkpoint_digest};
+pub use trust::{TRUST_SCHEMA, TrustEntry, TrustFile, Verdict};
 
 use crate::eval::{Bootstrap, EvalError, Metric};
 use serde::{Deserialize, Serialize};

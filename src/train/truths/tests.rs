@@ -27,6 +27,8 @@ fn record(id: usize, side: Side, words: &[(&str, f32, Option<bool>)]) -> TokenRe
             end: answer.chars().count(),
             mean: *mean,
             std: 0.5 + mean.abs(),
+            ignorance_std: None,
+            total_std: None,
             true_mean: None,
             true_std: None,
             labelled: *labelled,
@@ -47,6 +49,7 @@ fn record(id: usize, side: Side, words: &[(&str, f32, Option<bool>)]) -> TokenRe
             precision: "f32".into(),
             uncertainty: Uncertainty::TdSpread,
             credit: "own".into(),
+            ignorance: None,
             trust: Trust::Exploratory,
             checked: Vec::new(),
         },
@@ -202,6 +205,8 @@ fn trace(
             labelled: None,
         }],
         margin: None,
+        strength: None,
+        flipped: false,
     };
     (
         EncodedTrace {

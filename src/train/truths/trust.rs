@@ -6,21 +6,14 @@
 use super::TruthResult;
 use crate::reward::Trust;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// The schema's name and version, the first field of the file.
 pub const TRUST_SCHEMA: &str = "avascope.trust/1";
 
-/// SHA-256 of a checkpoint's bytes, in hexadecimal.
-pub fn checkpoint_digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// One map against one truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrustEntry {
-    /// [`checkpoint_digest`] of the checkpoint.
+    /// [`crate::train::checkpoint_digest`] of the checkpoint.
     pub checkpoint: String,
     /// The credit by which it was read.
     pub credit: String,

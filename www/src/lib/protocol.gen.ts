@@ -8,6 +8,18 @@ export type Uncertainty = "td_spread" | "epistemic" | "prior_only";
 
 export type Trust = "exploratory" | "checked";
 
+export type IgnoranceKind = "laplace_head" | "laplace_lora" | "ensemble" | "dropout";
+
+export type Ignorance = { 
+/**
+ * The estimate.
+ */
+kind: IgnoranceKind, 
+/**
+ * Its settings, in words: members, pairs, prior, samples.
+ */
+detail: string, };
+
 export type Provenance = { 
 /**
  * The method's name, as in the configuration.
@@ -37,6 +49,10 @@ uncertainty: Uncertainty,
  * How a sequence's reward was spread over its tokens; `own`: the method's own token rewards.
  */
 credit: string, 
+/**
+ * Where `ignorance_std` comes from, where it was asked for.
+ */
+ignorance?: Ignorance, 
 /**
  * Whether the map was held against a truth.
  */
@@ -72,6 +88,15 @@ mean: number,
  */
 std: number, 
 /**
+ * Ignorance: the standard deviation of `mean` itself, where it was asked for.
+ */
+ignorance_std?: number, 
+/**
+ * The root of `std` squared plus `ignorance_std` squared. Absent where `std` is only the prior's: a total of a number
+ * that nothing was learned of means nothing.
+ */
+total_std?: number, 
+/**
  * The true reward, where it is known (synthetic world).
  */
 true_mean?: number | null, 
@@ -83,6 +108,25 @@ true_std?: number | null,
  * Whether a labelled span covers the token, where the row has labels.
  */
 labelled?: boolean | null, };
+
+export type ScoreIgnorance = { 
+/**
+ * Of the last token's mean.
+ */
+last: number, 
+/**
+ * Of the sum of the means.
+ */
+sum: number, 
+/**
+ * Of the mean of the means.
+ */
+mean: number, 
+/**
+ * Of the difference of the two answers' ranking scores, where the row is a pair: what a comparison needs, because
+ * what both answers share cancels in it.
+ */
+margin?: number, };
 
 export type AnswerScore = { 
 /**
@@ -100,7 +144,11 @@ mean: number,
 /**
  * The square root of the sum of the variances: the sum's standard deviation if tokens were independent.
  */
-sum_std: number, };
+sum_std: number, 
+/**
+ * Ignorance about these scores, where it was asked for.
+ */
+ignorance?: ScoreIgnorance, };
 
 export type TokenRewardRecord = { 
 /**

@@ -18,6 +18,8 @@ export interface Unit {
   mean: number
   /** Of a word: the sum's standard deviation if its tokens were independent. */
   std: number
+  /** How far the mean itself may be off for want of data. Not of words of several tokens: those share what is unknown. */
+  ignorance: number | null
   truth: number | null
   truthStd: number | null
   labelled: boolean | null
@@ -62,6 +64,7 @@ function unit(tokens: TokenReward[], first: number, gap: boolean, key: number | 
     first,
     mean: sum((token) => numeric(token.mean)),
     std: Math.sqrt(sum((token) => numeric(token.std) ** 2)),
+    ignorance: tokens.length === 1 ? (tokens[0]!.ignorance_std ?? null) : null,
     truth: all((token) => token.true_mean) ? sum((token) => token.true_mean!) : null,
     truthStd: all((token) => token.true_std) ? Math.sqrt(sum((token) => token.true_std! ** 2)) : null,
     labelled: labels.length ? labels.includes(true) : null,

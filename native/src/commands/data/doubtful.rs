@@ -1,0 +1,119 @@
+//! `avascope data doubtful`: the data report of Secrets of RLHF II (arXiv 2401.06080, section 2).
+
+use crate::args::{DoubtfulArgs, IgnoranceArgs, IgnoranceChoice, ModelArgs, RunArgs};
+use crate::commands::print_line;
+use crate::commands::run_files::OpenRun;
+use crate::exit;
+use crate::folder::write_atomic;
+use crate::talk::say;
+use anyhow::Result;
+use avascope::data::Rows;
+use avascope::eval::strength::{Verdict, doubtful_pairs, preference_strength};
+use avascope::train::{self, score_of};
+use avascope::world::rows_to_jsonl;
+use std::path::Path;
+
+/// Scores the pairs with every run and reports mean and spread of their differences, least credible label first.
+pub fn run(args: DoubtfulArgs) -> Result<()> {
+    let (first, members) = match args.ensemble.as_slice() {
+        [first, members @ ..] if !members.is_empty() => (first, members),
+        _ => {
+            return Err(exit::with_code(
+                exit::USAGE,
+                "an ensemble of one has no spread: name at least two runs of one method with other seeds (--ensemble RUN RUN)",
+            ));
+        }
+    };
+    let run = OpenRun::open(&RunArgs {
+        run: first.clone(),
+        checkpoint: None,
+        model: ModelArgs {
+            model: None,
+            tokenizer: None,
+        },
+        device: args.device.clone(),
+        batch_size: None,
+        credit: "own".into(),
+        ignorance: IgnoranceArgs {
+            ignorance: Some(IgnoranceChoice::Ensemble),
+            members: members.to_vec(),
+            ..IgnoranceArgs::default()
+        },
+    })?;
+    let Rows::Preferences(mut rows) = crate::files::read_rows(Path::new(&args.data))? else {
+        return Err(exit::with_code(
+            exit::DATA,
+            format!(
+                "{} holds demonstrations; labels of pairs are what can be doubted",
+                args.data
+            ),
+        ));
+    };
+    let encoded = run.rows(Some(&args.data), None)?;
+    let ranking = run.scorer.objective().ranking_score();
+    let mut differences = Vec::new();
+    let mut ids = Vec::new();
+    for member in run.score_each(&encoded)? {
+        let pairs = train::pairs(&member.records);
+        ids = pairs.iter().map(|(a, _)| a.id.clone()).collect();
+        let difference = pairs.iter().map(|(a, b)| {
+            f64::from(score_of(&a.score, ranking)) - f64::from(score_of(&b.score, ranking))
+        });
+        differences.push(difference.collect::<Vec<f64>>());
+    }
+    let report = doubtful_pairs(&ids, &differences, args.show)?;
+    if args.json {
+        print_line(&serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print_line(&format!(
+            "{} pairs, {} runs: {:.1} % with a negative mean · {} likely wrong, {} unclear, {} clear",
+            report.pairs,
+            report.models,
+            100.0 * report.negative_share,
+            report.likely_wrong,
+            report.unclear,
+            report.clear
+        ))?;
+        let slices: Vec<String> = report.slices.iter().map(|s| format!("{s:.2}")).collect();
+        print_line(&format!(
+            "mean strength from the weakest tenth to the strongest: {}",
+            slices.join(" ")
+        ))?;
+        for pair in &report.weakest {
+            let verdict = match pair.verdict {
+                Verdict::LikelyWrong => "likely wrong",
+                Verdict::Unclear => "unclear",
+                Verdict::Clear => "clear",
+            };
+            let s = pair.strength;
+            print_line(&format!(
+                "{:<24} {:+9.3} ± {:.3}   {verdict}; {:.0} % of the runs agree with the label",
+                pair.id,
+                s.mean,
+                s.std,
+                100.0 * s.agreement
+            ))?;
+        }
+    }
+    if let Some(path) = &args.out {
+        let strengths = preference_strength(&differences)?;
+        // Rows without a token of answer were left out of scoring, and are told of there.
+        let lines: std::collections::BTreeMap<usize, f32> = encoded
+            .iter()
+            .zip(&strengths)
+            .map(|(row, strength)| (row.line, strength.mean as f32))
+            .collect();
+        rows.retain(|row| lines.contains_key(&row.line));
+        for row in &mut rows {
+            row.strength = lines.get(&row.line).copied();
+        }
+        let count = rows.len();
+        write_atomic(path, rows_to_jsonl(&Rows::Preferences(rows)).as_bytes())?;
+        say!(
+            "wrote     {} · {count} pairs with their strength\nnext      avascope train --method secrets2 --data {} -O flip_fraction=0.1",
+            path.display(),
+            path.display()
+        );
+    }
+    Ok(())
+}
