@@ -27,6 +27,8 @@ pub enum Command {
     Score(ScoreArgs),
     /// Measure a run: pair accuracy, token AUC, correlation with known rewards, coverage.
     Eval(EvalArgs),
+    /// Train methods on equal terms, hold them against truths and floors, and write one report.
+    Compare(CompareArgs),
     /// Write one HTML file with the token view of some rows; opens anywhere.
     Inspect(InspectArgs),
     /// Turn a GGUF or llama2.c model, or a run, into a Hugging Face directory.
@@ -224,6 +226,29 @@ pub struct EvalArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `avascope compare`.
+#[derive(ClapArgs, Debug)]
+pub struct CompareArgs {
+    /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// Folder of the comparison, instead of the file's.
+    #[arg(long, short, value_hint = ValueHint::DirPath, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu, instead of the file's.
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Go on where an earlier call stopped. It always does: this is for those who say it anyway.
+    #[arg(long)]
+    pub resume: bool,
+    /// Finished trainings as JSON Lines on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Warnings and errors only.
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// Reads a number of rows.

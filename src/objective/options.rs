@@ -171,7 +171,7 @@ pub(super) fn check_steps(cfg: &StepsConfig, method: &'static str) -> Result<(),
 }
 
 /// Names sorted by edit distance to `wanted`.
-pub(super) fn nearest_first(wanted: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+pub(crate) fn nearest_first(wanted: &str, names: impl Iterator<Item = String>) -> Vec<String> {
     let mut names: Vec<String> = names.collect();
     names.sort_by_key(|name| (distance(wanted, name), name.clone()));
     names

@@ -1,16 +1,17 @@
 //! Settings and rows are checked before anything is loaded or computed.
 
+use super::run::LoadedModel;
 use super::{TrainConfig, TrainError, Trainable};
-use crate::data::Rows;
 use crate::objective::{Objective, RowKind};
 
 /// Whether there are rows, of the kind that the method learns from.
-pub(super) fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(), TrainError> {
-    let (count, fits) = match rows {
-        Rows::Preferences(rows) => (rows.len(), wanted == RowKind::Pairs),
-        Rows::Demonstrations(rows) => (rows.len(), wanted == RowKind::Demonstrations),
-    };
-    if !fits {
+pub(super) fn check_rows(
+    count: usize,
+    kind: RowKind,
+    wanted: RowKind,
+    method: &str,
+) -> Result<(), TrainError> {
+    if kind != wanted {
         return Err(TrainError::Rows(match wanted {
             RowKind::Pairs => format!(
                 "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
@@ -28,6 +29,18 @@ pub(super) fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(
     Ok(())
 }
 
+/// Whether every id of the tokenizer has an embedding.
+pub(super) fn check_vocabulary(model: &LoadedModel) -> Result<(), TrainError> {
+    let vocabulary = model.decoder.config.vocab_size;
+    if model.tokenizer.vocab_size() > vocabulary {
+        return Err(TrainError::Vocabulary(format!(
+            "the tokenizer has {} entries and the model's embedding {vocabulary}: they belong to different models",
+            model.tokenizer.vocab_size()
+        )));
+    }
+    Ok(())
+}
+
 impl TrainConfig {
     /// Builds the method and checks every setting that needs neither model nor rows.
     ///
@@ -35,7 +48,14 @@ impl TrainConfig {
     /// The first setting that is out of range, with the range.
     pub fn check(&self) -> Result<Box<dyn Objective>, TrainError> {
         check_settings(self)?;
-        Ok(crate::objective::build(&self.method, &self.options)?)
+        let objective = crate::objective::build(&self.method, &self.options)?;
+        if objective.needs_reference() && matches!(self.trainable, Trainable::Heads) {
+            return Err(TrainError::Rows(format!(
+                "`{}` moves the policy away from a reference, and `trainable.mode = heads` keeps the policy still; train `full` or `lora`",
+                self.method
+            )));
+        }
+        Ok(objective)
     }
 }
 

@@ -13,6 +13,8 @@ mod forward;
 mod host;
 mod open;
 mod optimizer;
+mod policy_scores;
+mod ready;
 mod run;
 mod schedule;
 mod scorer;
@@ -29,6 +31,8 @@ pub use figures::{
     KnownRewards, Residuals, figures, known_rewards, labelled_tokens, pairs, score_of,
 };
 pub use open::{Files, OpenError, open_model};
+pub use policy_scores::LogProbability;
+pub use ready::{FrozenStates, ReadyRows};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};

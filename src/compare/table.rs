@@ -1,0 +1,360 @@
+//! The results as Markdown, and the cells that table and page share.
+
+use super::paired::{Comparison, Difference};
+use super::results::Results;
+use super::summary::{Aggregate, Verdict};
+use super::truths::Direction;
+use std::fmt::Write as _;
+
+/// A number with as many digits as a reader can use.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        x if x >= 1000.0 => format!("{value:.0}"),
+        x if x >= 10.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// What a better value is, in a word or none.
+pub(super) fn better(direction: Direction) -> String {
+    match direction {
+        Direction::Higher => "higher is better".into(),
+        Direction::Lower => "lower is better".into(),
+        Direction::Target(value) => format!("should be {}", trimmed(value)),
+        Direction::Neither => "describes only".into(),
+    }
+}
+
+fn trimmed(value: f64) -> String {
+    format!("{value:.2}")
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .into()
+}
+
+/// The words of a verdict.
+pub(super) fn verdict(aggregate: &Aggregate) -> String {
+    let floor = aggregate
+        .floor
+        .as_ref()
+        .map(|(name, value)| format!(" ({name}, {})", number(*value)))
+        .unwrap_or_default();
+    match aggregate.verdict {
+        Verdict::Above => format!("better than the floor{floor}"),
+        Verdict::Below => format!("worse than the floor{floor}"),
+        Verdict::NotDistinguishable => format!("not distinguishable from the floor{floor}"),
+        Verdict::NoFloor => "no floor".into(),
+        Verdict::Undefined => "undefined".into(),
+    }
+}
+
+/// `0.912 ± 0.004 [0.890, 0.930]`: mean, standard deviation over seeds, interval.
+pub(super) fn figure(aggregate: &Aggregate) -> String {
+    let Some(value) = aggregate.metric.value else {
+        return aggregate
+            .metric
+            .undefined
+            .clone()
+            .unwrap_or_else(|| "undefined".into());
+    };
+    let mut text = number(value);
+    if let Some(std) = aggregate.std {
+        let _ = write!(text, " ± {}", number(std));
+    }
+    if let Some(interval) = aggregate.metric.interval {
+        let _ = write!(
+            text,
+            " [{}, {}]",
+            number(interval.low),
+            number(interval.high)
+        );
+    }
+    text
+}
+
+/// `+0.012 [-0.004, 0.031], p 0.21`.
+pub(super) fn difference(entry: &Difference) -> String {
+    let Some(value) = entry.metric.value else {
+        return entry
+            .metric
+            .undefined
+            .clone()
+            .unwrap_or_else(|| "undefined".into());
+    };
+    let mut text = format!("{}{}", if value >= 0.0 { "+" } else { "" }, number(value));
+    if let Some(interval) = entry.metric.interval {
+        let _ = write!(
+            text,
+            " [{}, {}]",
+            number(interval.low),
+            number(interval.high)
+        );
+    }
+    if let Some(p) = entry.p_adjusted {
+        let _ = write!(text, ", p {}", p_value(p));
+    }
+    text
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.01 {
+        format!("{p:.4}")
+    } else {
+        format!("{p:.2}")
+    }
+}
+
+/// The comparison of a truth, where there is one.
+pub(super) fn comparison<'a>(results: &'a Results, truth: &str) -> Option<&'a Comparison> {
+    results.comparisons.iter().find(|c| c.truth == truth)
+}
+
+/// The truths' names in the table's order.
+pub(super) fn truths(results: &Results) -> Vec<&Aggregate> {
+    results
+        .systems
+        .first()
+        .map_or_else(Vec::new, |system| system.truths.iter().collect())
+}
+
+/// What a truth's table says under its name.
+pub(super) fn about(results: &Results, truth: &str) -> String {
+    let all = results
+        .systems
+        .iter()
+        .flat_map(|system| &system.truths)
+        .chain(results.floors.iter().flat_map(|floor| &floor.truths));
+    let own: Vec<&Aggregate> = all.filter(|aggregate| aggregate.name == truth).collect();
+    let Some(shown) = own
+        .iter()
+        .find(|aggregate| aggregate.metric.value.is_some())
+    else {
+        return String::new();
+    };
+    let over = shown
+        .interval_over
+        .as_ref()
+        .map(|over| format!("; interval over {over}"))
+        .unwrap_or_default();
+    format!(
+        "{}; {} {}{over}",
+        better(shown.direction),
+        shown.n,
+        shown.unit
+    )
+}
+
+/// A system's settings in one line: tuned values with the range tried.
+pub(super) fn tuned(results: &Results, system: usize) -> String {
+    let system = &results.systems[system];
+    if system.tuned.is_empty() {
+        return "nothing".into();
+    }
+    system
+        .tuned
+        .iter()
+        .map(|tuned| {
+            let tried: Vec<String> = tuned.tried.iter().map(ToString::to_string).collect();
+            format!(
+                "{} = {} (tried {})",
+                tuned.setting,
+                tuned.value,
+                tried.join(", ")
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// What all share, as (name, value) lines.
+pub(super) fn facts(results: &Results) -> Vec<(&'static str, String)> {
+    let train = &results.config.train;
+    let device = &results.device;
+    let seeds: Vec<String> = results.config.seeds.iter().map(u64::to_string).collect();
+    let trials: Vec<usize> = results
+        .systems
+        .iter()
+        .map(|system| system.trials.len())
+        .collect();
+    let (least, most) = (
+        trials.iter().min().copied().unwrap_or(0),
+        trials.iter().max().copied().unwrap_or(0),
+    );
+    let data = &results.data;
+    vec![
+        (
+            "Rows",
+            format!(
+                "{}: {} train, {} validate, {} test; fingerprint {}",
+                data.source,
+                data.train.rows,
+                data.validation.rows,
+                data.test.rows,
+                data.fingerprint.get(..16).unwrap_or_default()
+            ),
+        ),
+        (
+            "Model",
+            format!(
+                "{}, {} parameters, {}",
+                results.model.name,
+                results.model.parameters,
+                match &train.trainable {
+                    crate::train::Trainable::Full => "all of which train".to_string(),
+                    crate::train::Trainable::Lora(lora) =>
+                        format!("adapters of rank {} train", lora.r),
+                    crate::train::Trainable::Heads => "frozen; only reward heads train".to_string(),
+                }
+            ),
+        ),
+        (
+            "Device",
+            format!(
+                "{} ({}), {}",
+                device.backend, device.adapter, device.precision
+            ),
+        ),
+        (
+            "Budget of every training",
+            format!(
+                "{} steps of {} rows; peak learning rate {} where it is not tuned",
+                train.steps,
+                train.batch_size * train.gradient_accumulation_steps,
+                train.learning_rate
+            ),
+        ),
+        (
+            "Trials a method",
+            if least == most {
+                format!("{least}")
+            } else {
+                format!("{least} to {most} (unequal, as the configuration allows)")
+            },
+        ),
+        ("Seeds", seeds.join(", ")),
+        ("Made with", format!("avascope {}", results.version)),
+        ("Again", format!("`{}`", results.command)),
+    ]
+}
+
+/// The whole report as Markdown.
+pub fn table(results: &Results) -> String {
+    let mut text = String::from("# Comparison\n\n");
+    for (name, value) in facts(results) {
+        let _ = writeln!(text, "- {name}: {value}");
+    }
+    for truth in truths(results) {
+        let _ = write!(
+            text,
+            "\n## {}\n\n{}\n\n",
+            truth.name,
+            about(results, &truth.name)
+        );
+        let against = comparison(results, &truth.name);
+        match against {
+            Some(against) => {
+                let _ = writeln!(
+                    text,
+                    "| system | mean ± sd over seeds [95 % interval] | against the floor | difference to {} | standing |\n|---|---|---|---|---|",
+                    cell(&against.baseline)
+                );
+            }
+            None => text.push_str(
+                "| system | mean ± sd over seeds [95 % interval] | against the floor |\n|---|---|---|\n",
+            ),
+        }
+        for system in &results.systems {
+            let Some(own) = system.truths.iter().find(|t| t.name == truth.name) else {
+                continue;
+            };
+            let _ = write!(
+                text,
+                "| {} | {} | {} |",
+                cell(&system.label),
+                cell(&figure(own)),
+                cell(&verdict(own))
+            );
+            if let Some(against) = against {
+                match against
+                    .differences
+                    .iter()
+                    .find(|d| d.system == system.label)
+                {
+                    Some(entry) => {
+                        let _ = write!(
+                            text,
+                            " {} | {} |",
+                            cell(&difference(entry)),
+                            entry.standing.words()
+                        );
+                    }
+                    None => text.push_str(" | the baseline |"),
+                }
+            }
+            text.push('\n');
+        }
+        for floor in &results.floors {
+            if let Some(own) = floor.truths.iter().find(|t| t.name == truth.name) {
+                let _ = write!(
+                    text,
+                    "| *floor: {}* | {} | |",
+                    cell(&floor.name),
+                    cell(&figure(own))
+                );
+                text.push_str(if against.is_some() { " | |\n" } else { "\n" });
+            }
+        }
+    }
+    text.push_str("\n## Systems and tuned values\n\n| system | method | token rewards | learns from | tuned | source |\n|---|---|---|---|---|---|\n");
+    for (index, system) in results.systems.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            cell(&system.label),
+            cell(&system.method),
+            cell(&system.credit),
+            system.learns_from,
+            cell(&tuned(results, index)),
+            cell(&system.citation)
+        );
+    }
+    text.push_str("\n## Floors\n\n");
+    for floor in &results.floors {
+        let _ = writeln!(
+            text,
+            "- {}: {}{}",
+            floor.name,
+            floor.about,
+            penalty(&floor.penalty)
+        );
+    }
+    text.push_str("\n## Before you believe a figure\n\n");
+    for caveat in &results.caveats {
+        let _ = writeln!(text, "- {caveat}");
+    }
+    for left in &results.left_out {
+        let _ = writeln!(text, "- Not measured: {} ({}).", left.name, left.reason);
+    }
+    text
+}
+
+/// How a floor's penalty was chosen.
+pub(super) fn penalty(penalty: &Option<(f64, Vec<f64>)>) -> String {
+    penalty
+        .as_ref()
+        .map(|(chosen, tried)| {
+            let tried: Vec<String> = tried.iter().map(f64::to_string).collect();
+            format!(
+                " (penalty {chosen} by cross-validation on training rows, tried {})",
+                tried.join(", ")
+            )
+        })
+        .unwrap_or_default()
+}
+
+/// Text inside a cell of a Markdown table.
+fn cell(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('\n', " ")
+}
