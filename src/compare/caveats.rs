@@ -31,11 +31,24 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         all.push("No baseline is listed (`bradley_terry_sum`, or `baseline = \"LABEL\"`): systems are not compared with each other.".into());
     }
     tuning(results, plan, &mut all);
-    let spread: Vec<&str> = labels(results, |s| s.uncertainty == Uncertainty::TdSpread);
+    let residuals = |s: &SystemResult| {
+        s.truths
+            .iter()
+            .any(|truth| truth.name == super::truths::TD_RESIDUALS && truth.metric.value.is_some())
+    };
+    let trained = |s: &SystemResult| s.uncertainty == Uncertainty::TdSpread;
+    let spread: Vec<&str> = labels(results, |s| trained(s) && residuals(s));
     if !spread.is_empty() {
         all.push(format!(
             "Sigma of {} is the spread of one-sample temporal-difference residuals, shrunk to the prior. It does not shrink as data grows: it is not ignorance, and coverage of the true rewards is shown for what it is.",
             spread.join(", ")
+        ));
+    }
+    let other: Vec<&str> = labels(results, |s| trained(s) && !residuals(s));
+    if !other.is_empty() {
+        all.push(format!(
+            "Sigma of {} is trained by the likelihood of preferences together with the prior. Nothing here shows that it is ignorance.",
+            other.join(", ")
         ));
     }
     let has_known = results
@@ -136,9 +149,15 @@ fn tuning(results: &Results, plan: &Plan, all: &mut Vec<String>) {
 
 fn rows(results: &Results, all: &mut Vec<String>) {
     let data = &results.data;
+    if data.test_rows_in_training > 0 {
+        all.push(format!(
+            "{} of {} test rows also stand among the training rows, prompt and answers: figures on them are not about unseen rows.",
+            data.test_rows_in_training, data.test.rows
+        ));
+    }
     if data.test_prompts_in_training > 0 {
         all.push(format!(
-            "{} of {} test rows share their prompt with a training row (their answers differ).",
+            "{} of {} test rows share their prompt with a training row (the answers may differ).",
             data.test_prompts_in_training, data.test.rows
         ));
     }

@@ -5,7 +5,10 @@ use super::plots::Plot;
 use super::results::Results;
 use super::summary::{Aggregate, Verdict};
 use super::svg::escape;
-use super::table::{about, comparison, difference, facts, figure, penalty, truths, tuned, verdict};
+use super::table::{
+    about, comparison, difference, facts, figure, floors_with, floors_without, overview, penalty,
+    truths, tuned, verdict,
+};
 use std::fmt::Write as _;
 
 const STYLE: &str = "\
@@ -34,7 +37,9 @@ pub fn page(results: &Results, plots: &[Plot]) -> String {
     for (name, value) in facts(results) {
         let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", marked(&value));
     }
-    html.push_str("</dl>\n<h2>Before you believe a figure</h2>\n<ul>\n");
+    html.push_str("</dl>\n");
+    overview_table(&mut html, results);
+    html.push_str("<h2>Before you believe a figure</h2>\n<ul>\n");
     for caveat in &results.caveats {
         let _ = writeln!(html, "<li>{}</li>", marked(caveat));
     }
@@ -99,6 +104,35 @@ fn figure_cell(aggregate: &Aggregate) -> String {
     format!("<td class=\"{class}\">{}</td>", escape(&figure(aggregate)))
 }
 
+fn overview_table(html: &mut String, results: &Results) {
+    let (header, lines) = overview(results);
+    html.push_str("<h2>Overview</h2>\n<p class=\"about\">Mean ± standard deviation over seeds. Intervals, reasons where undefined, and comparisons stand under each figure below.</p>\n<div class=\"wide\"><table>\n<tr><th>system</th>");
+    for name in header {
+        let _ = write!(html, "<th>{}</th>", escape(name));
+    }
+    html.push_str("</tr>\n");
+    for line in lines {
+        let floor = line
+            .first()
+            .is_some_and(|label| label.starts_with("floor: "));
+        html.push_str(if floor {
+            "<tr class=\"floor\">"
+        } else {
+            "<tr>"
+        });
+        for (i, text) in line.iter().enumerate() {
+            let class = match (i, text.as_str()) {
+                (0, _) => "",
+                (_, "undefined") => "none",
+                _ => "n",
+            };
+            let _ = write!(html, "<td class=\"{class}\">{}</td>", escape(text));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</table></div>\n");
+}
+
 fn truth_table(html: &mut String, results: &Results, truth: &Aggregate) {
     let against = comparison(results, &truth.name);
     let _ = write!(
@@ -160,22 +194,23 @@ fn truth_table(html: &mut String, results: &Results, truth: &Aggregate) {
         }
         html.push_str("</tr>\n");
     }
-    for floor in &results.floors {
-        if let Some(own) = floor.truths.iter().find(|t| t.name == truth.name) {
-            let _ = write!(
-                html,
-                "<tr class=\"floor\"><td>floor: {}</td>{}<td></td>{}</tr>\n",
-                escape(&floor.name),
-                figure_cell(own),
-                if against.is_some() {
-                    "<td></td><td></td>"
-                } else {
-                    ""
-                }
-            );
-        }
+    for (floor, own) in floors_with(results, &truth.name) {
+        let _ = writeln!(
+            html,
+            "<tr class=\"floor\"><td>floor: {}</td>{}<td></td>{}</tr>",
+            escape(floor),
+            figure_cell(own),
+            if against.is_some() {
+                "<td></td><td></td>"
+            } else {
+                ""
+            }
+        );
     }
     html.push_str("</table></div>\n");
+    if let Some(sentence) = floors_without(results, &truth.name) {
+        let _ = writeln!(html, "<p class=\"about\">{}</p>", escape(&sentence));
+    }
 }
 
 fn systems_table(html: &mut String, results: &Results) {

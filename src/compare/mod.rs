@@ -43,4 +43,4 @@ pub use plots::{Plot, plots};
 pub use results::{DataSummary, Inputs, ModelSummary, PartSummary, Results, SCHEMA, results};
 pub use summary::{Aggregate, Verdict, choose_trial};
 pub use table::table;
-pub use truths::{Assessment, Direction, Measured, Readings, TruthResult, evaluate};
+pub use truths::{Assessment, Direction, Measured, NamedFloor, Readings, TruthResult, evaluate};

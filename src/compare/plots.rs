@@ -3,7 +3,7 @@
 use super::results::Results;
 use super::summary::Aggregate;
 use super::svg::{Anchor, COLOURS, GREY, INK, PALE, Svg, shortened, tick_label, ticks};
-use super::table::number;
+use super::table::{figure, number};
 
 /// A plot.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,10 @@ pub fn plots(results: &Results) -> Vec<Plot> {
         all.push(Plot {
             file: "reliability.svg",
             title: "Reliability of the token posterior",
-            caption: "How many true token rewards lie inside the central intervals that sigma states, mean over seeds. On the diagonal sigma states what is found; below it the intervals are too narrow, above it too wide. Methods without a trained sigma are not shown.".into(),
+            caption: format!(
+                "How many true token rewards lie inside the central intervals that sigma states, mean over seeds. On the diagonal sigma states what is found; below it the intervals are too narrow, above it too wide.{}",
+                not_shown(results)
+            ),
             svg,
         });
     }
@@ -67,7 +70,7 @@ pub fn plots(results: &Results) -> Vec<Plot> {
         all.push(Plot {
             file: "reward-against-truth.svg",
             title: "Learned token reward against the true one",
-            caption: "Some test tokens of the first seed. Learned rewards are shown after the positive scale and offset that fit best; the dashed line is equality.".into(),
+            caption: "Some test tokens of the first seed, drawn evenly over the range of true rewards. Learned rewards are shown after the positive scale and offset that fit best; the dashed line is equality.".into(),
             svg,
         });
     }
@@ -184,6 +187,33 @@ fn entries<'a>(results: &'a Results, truth: &str) -> Vec<Entry<'a>> {
             })
         })
         .collect()
+}
+
+/// Which systems have no curve, and why.
+fn not_shown(results: &Results) -> String {
+    let missing: Vec<String> = results
+        .systems
+        .iter()
+        .filter(|system| system.reliability.is_empty())
+        .map(|system| {
+            let coverage = system
+                .truths
+                .iter()
+                .find(|truth| truth.name.starts_with("coverage"));
+            let reason = match coverage {
+                Some(truth) if truth.metric.value.is_none() => {
+                    figure(truth).trim_start_matches("undefined: ").to_string()
+                }
+                // Some seeds have a curve and some have none: their mean would be of other seeds at each point.
+                _ => "not every seed has a curve".into(),
+            };
+            format!("{} ({reason})", system.label)
+        })
+        .collect();
+    if missing.is_empty() {
+        return String::new();
+    }
+    format!(" Not shown: {}.", missing.join("; "))
 }
 
 fn reliability(results: &Results) -> Option<String> {

@@ -6,12 +6,12 @@ use super::floors::Floor;
 use super::paired::{Comparison, compare};
 use super::plan::Plan;
 use super::summary::{Aggregate, Series, aggregate, judge};
-use super::truths::{Assessment, TruthResult};
+use super::truths::{Assessment, NamedFloor, TruthResult};
 use crate::eval::Metric;
 use crate::eval::calibration::CalibrationPoint;
 use crate::objective::{METHODS, RowKind};
 use crate::reward::Uncertainty;
-use crate::train::{DeviceInfo, ReadyRows};
+use crate::train::{DeviceInfo, EncodedRow, ReadyRows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -47,6 +47,9 @@ pub struct DataSummary {
     pub test: PartSummary,
     /// Test rows whose prompt (where there is one) also stands in a training row.
     pub test_prompts_in_training: usize,
+    /// Test rows whose prompt and answers all stand in one training row: a split by hash has none, a file of test rows
+    /// may.
+    pub test_rows_in_training: usize,
 }
 
 /// The model.
@@ -243,6 +246,17 @@ impl DataSummary {
             .iter()
             .filter(|row| !row.prompt.trim().is_empty() && prompts.contains(row.prompt.as_str()))
             .count();
+        let content = |row: &EncodedRow| {
+            let mut answers: Vec<String> = row
+                .sides
+                .iter()
+                .map(|side| side.encoded.answer_text.clone())
+                .collect();
+            answers.sort();
+            (row.prompt.clone(), answers)
+        };
+        let trained: HashSet<_> = train.rows().iter().map(content).collect();
+        let seen = |row: &&EncodedRow| trained.contains(&content(row));
         Self {
             source: source.into(),
             fingerprint: fingerprint.into(),
@@ -250,6 +264,7 @@ impl DataSummary {
             validation: PartSummary::of(validation),
             test: PartSummary::of(test),
             test_prompts_in_training: shared,
+            test_rows_in_training: test.rows().iter().filter(|row| seen(row)).count(),
         }
     }
 }
@@ -316,9 +331,9 @@ pub fn results(inputs: Inputs<'_>) -> Results {
             .map(|floor| floor.name.as_str())
             .zip(&of_floors)
             .collect();
-        let chance = chance_of(&name, cells, floors);
+        let own = own_floors(&name, cells, floors);
         for series in &mut of_systems {
-            judge(series, &named, chance);
+            judge(series, &named, &own);
         }
         let labels = plan.systems.iter().map(|system| system.label.as_str());
         let named: Vec<(&str, &Series)> = labels.zip(&of_systems).collect();
@@ -379,15 +394,17 @@ fn truth_names(cells: &[CellRecord], floors: &[Floor]) -> Vec<String> {
     names
 }
 
-/// What the truth itself knows as its floor.
-fn chance_of(name: &str, cells: &[CellRecord], floors: &[Floor]) -> Option<f64> {
+/// What the truth itself names as its floors.
+fn own_floors(name: &str, cells: &[CellRecord], floors: &[Floor]) -> Vec<NamedFloor> {
     cells
         .iter()
         .map(|cell| &cell.assessment)
         .chain(floors.iter().map(|floor| &floor.assessment))
         .flat_map(|assessment| &assessment.truths)
         .filter(|truth| truth.result.name == name)
-        .find_map(|truth| truth.result.floor)
+        .map(|truth| truth.result.floors.clone())
+        .next()
+        .unwrap_or_default()
 }
 
 fn series_of(

@@ -1,7 +1,7 @@
 //! From cells to systems: the choice of tuned values, and figures over seeds.
 
 use super::cell::CellRecord;
-use super::truths::{Assessment, Direction, LEVEL, Measured, percentiles};
+use super::truths::{Assessment, Direction, LEVEL, Measured, NamedFloor, percentiles};
 use crate::eval::resample::SplitMix64;
 use crate::eval::{Interval, Metric};
 use serde::{Deserialize, Serialize};
@@ -192,8 +192,8 @@ fn mean_interval(seeds: &[&Measured]) -> Option<Interval> {
 }
 
 /// Names the best floor of a truth and says how `series` stands to it. `floors` are the floors' series of that truth;
-/// `chance` is what the truth itself gives as one.
-pub(super) fn judge(series: &mut Series, floors: &[(&str, &Series)], chance: Option<f64>) {
+/// `own` are those that the truth itself names.
+pub(super) fn judge(series: &mut Series, floors: &[(&str, &Series)], own: &[NamedFloor]) {
     let sign = match series.aggregate.direction {
         Direction::Higher => 1.0,
         Direction::Lower => -1.0,
@@ -202,13 +202,16 @@ pub(super) fn judge(series: &mut Series, floors: &[(&str, &Series)], chance: Opt
     let Some(value) = series.aggregate.metric.value else {
         return;
     };
-    let mut best: Option<(&str, f64, Option<&Series>)> =
-        chance.map(|chance| ("chance", chance, None));
-    for (name, floor) in floors {
-        if let Some(value) = floor.aggregate.metric.value
-            && best.is_none_or(|(_, before, _)| sign * value > sign * before)
-        {
-            best = Some((name, value, Some(floor)));
+    let named = own
+        .iter()
+        .map(|floor| (floor.name.as_str(), floor.value, None));
+    let measured = floors
+        .iter()
+        .filter_map(|(name, floor)| Some((*name, floor.aggregate.metric.value?, Some(*floor))));
+    let mut best: Option<(&str, f64, Option<&Series>)> = None;
+    for floor in named.chain(measured) {
+        if best.is_none_or(|(_, before, _)| sign * floor.1 > sign * before) {
+            best = Some(floor);
         }
     }
     let Some((name, floor, against)) = best else {

@@ -8,10 +8,17 @@ use std::fmt::Write as _;
 
 /// A number with as many digits as a reader can use.
 pub(super) fn number(value: f64) -> String {
-    match value.abs() {
+    let text = match value.abs() {
         x if x >= 1000.0 => format!("{value:.0}"),
         x if x >= 10.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+        x if x >= 0.01 || x == 0.0 => format!("{value:.3}"),
+        _ => format!("{value:.4}"),
+    };
+    // No "-0.0000".
+    if text.chars().all(|c| matches!(c, '-' | '0' | '.')) {
+        text.trim_start_matches('-').into()
+    } else {
+        text
     }
 }
 
@@ -37,14 +44,30 @@ pub(super) fn verdict(aggregate: &Aggregate) -> String {
     let floor = aggregate
         .floor
         .as_ref()
-        .map(|(name, value)| format!(" ({name}, {})", number(*value)))
+        .map(|(name, value)| format!(" ({name}: {})", number(*value)))
         .unwrap_or_default();
     match aggregate.verdict {
         Verdict::Above => format!("better than the floor{floor}"),
         Verdict::Below => format!("worse than the floor{floor}"),
         Verdict::NotDistinguishable => format!("not distinguishable from the floor{floor}"),
-        Verdict::NoFloor => "no floor".into(),
+        Verdict::NoFloor => against_target(aggregate),
         Verdict::Undefined => "undefined".into(),
+    }
+}
+
+/// Whether a figure that should be some number is that number, as far as its interval tells.
+fn against_target(aggregate: &Aggregate) -> String {
+    let (Direction::Target(target), Some(interval)) =
+        (aggregate.direction, aggregate.metric.interval)
+    else {
+        return "no floor".into();
+    };
+    if interval.high < target {
+        "less than stated".into()
+    } else if interval.low > target {
+        "more than stated".into()
+    } else {
+        "as stated".into()
     }
 }
 
@@ -98,7 +121,7 @@ pub(super) fn difference(entry: &Difference) -> String {
 
 fn p_value(p: f64) -> String {
     if p < 0.01 {
-        format!("{p:.4}")
+        format!("{p:.3}")
     } else {
         format!("{p:.2}")
     }
@@ -243,6 +266,17 @@ pub fn table(results: &Results) -> String {
     for (name, value) in facts(results) {
         let _ = writeln!(text, "- {name}: {value}");
     }
+    let (header, lines) = overview(results);
+    let _ = write!(
+        text,
+        "\n## Overview\n\nMean ± standard deviation over seeds; below, each figure with its interval, reasons where undefined, and comparisons.\n\n| system | {} |\n|{}\n",
+        header.join(" | "),
+        "---|".repeat(header.len() + 1)
+    );
+    for line in lines {
+        let cells: Vec<String> = line.iter().map(|text| cell(text)).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
     for truth in truths(results) {
         let _ = write!(
             text,
@@ -293,16 +327,17 @@ pub fn table(results: &Results) -> String {
             }
             text.push('\n');
         }
-        for floor in &results.floors {
-            if let Some(own) = floor.truths.iter().find(|t| t.name == truth.name) {
-                let _ = write!(
-                    text,
-                    "| *floor: {}* | {} | |",
-                    cell(&floor.name),
-                    cell(&figure(own))
-                );
-                text.push_str(if against.is_some() { " | |\n" } else { "\n" });
-            }
+        for (floor, own) in floors_with(results, &truth.name) {
+            let _ = write!(
+                text,
+                "| *floor: {}* | {} | |",
+                cell(floor),
+                cell(&figure(own))
+            );
+            text.push_str(if against.is_some() { " | |\n" } else { "\n" });
+        }
+        if let Some(sentence) = floors_without(results, &truth.name) {
+            let _ = write!(text, "\n{sentence}\n");
         }
     }
     text.push_str("\n## Systems and tuned values\n\n| system | method | token rewards | learns from | tuned | source |\n|---|---|---|---|---|---|\n");
@@ -336,6 +371,88 @@ pub fn table(results: &Results) -> String {
         let _ = writeln!(text, "- Not measured: {} ({}).", left.name, left.reason);
     }
     text
+}
+
+/// The floors that have a figure of a truth.
+pub(super) fn floors_with<'a>(results: &'a Results, truth: &str) -> Vec<(&'a str, &'a Aggregate)> {
+    results
+        .floors
+        .iter()
+        .filter_map(|floor| {
+            let own = floor.truths.iter().find(|t| t.name == truth)?;
+            own.metric.value.map(|_| (floor.name.as_str(), own))
+        })
+        .collect()
+}
+
+/// One sentence on the floors that have none, with their reasons.
+pub(super) fn floors_without(results: &Results, truth: &str) -> Option<String> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for floor in &results.floors {
+        let Some(own) = floor.truths.iter().find(|t| t.name == truth) else {
+            continue;
+        };
+        if own.metric.value.is_some() {
+            continue;
+        }
+        let reason = figure(own).trim_start_matches("undefined: ").to_string();
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(&floor.name),
+            None => reasons.push((reason, vec![&floor.name])),
+        }
+    }
+    let parts: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, names)| format!("{} ({reason})", names.join("; ")))
+        .collect();
+    (!parts.is_empty()).then(|| format!("Floors without a figure: {}.", parts.join("; ")))
+}
+
+/// The truths that the overview shows, where the rows have them.
+const OVERVIEW: [&str; 6] = [
+    "pair accuracy",
+    "token AUC, rejected spans",
+    "token AUC, chosen spans",
+    "correlation with known rewards",
+    "coverage of 95 % intervals",
+    "TD residuals inside 95 % intervals",
+];
+
+/// The overview: its header, and a line a system and floor, each cell a mean with its standard deviation over seeds.
+pub(super) fn overview(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    let shown: Vec<&'static str> = OVERVIEW
+        .into_iter()
+        .filter(|name| truths(results).iter().any(|truth| truth.name == *name))
+        .collect();
+    let line = |label: String, own: &[Aggregate]| {
+        let mut cells = vec![label];
+        for name in &shown {
+            let found = own.iter().find(|truth| truth.name == *name);
+            cells.push(match found {
+                Some(truth) if truth.metric.value.is_some() => short(truth),
+                _ => "undefined".into(),
+            });
+        }
+        cells
+    };
+    let mut lines: Vec<Vec<String>> = results
+        .systems
+        .iter()
+        .map(|system| line(system.label.clone(), &system.truths))
+        .collect();
+    for floor in &results.floors {
+        lines.push(line(format!("floor: {}", floor.name), &floor.truths));
+    }
+    (shown, lines)
+}
+
+/// Mean and standard deviation over seeds.
+fn short(aggregate: &Aggregate) -> String {
+    let value = aggregate.metric.value.map(number).unwrap_or_default();
+    match aggregate.std {
+        Some(std) => format!("{value} ± {}", number(std)),
+        None => value,
+    }
 }
 
 /// How a floor's penalty was chosen.

@@ -49,9 +49,19 @@ pub struct TruthResult {
     pub unit: String,
     /// What a better value is.
     pub direction: Direction,
-    /// What anything must beat, where the truth itself knows it (chance); other floors are systems of their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floor: Option<f64>,
+    /// What anything must beat, where the truth itself knows it (chance, say); the comparison's own floors are measured
+    /// beside the systems and need not stand here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<NamedFloor>,
+}
+
+/// A value that must be beaten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedFloor {
+    /// What it is.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
 }
 
 /// A truth's result with its value on every resample of the test rows.
@@ -105,7 +115,7 @@ struct Probe<'a> {
     unit: &'static str,
     n: usize,
     direction: Direction,
-    floor: Option<f64>,
+    chance: Option<f64>,
     point: Metric,
     statistic: Box<dyn Fn(&[u32]) -> Option<f64> + 'a>,
 }
@@ -164,7 +174,14 @@ fn resample(probes: Vec<Probe<'_>>, rows: usize, resamples: usize) -> Vec<Measur
                 n: probe.n,
                 unit: probe.unit.into(),
                 direction: probe.direction,
-                floor: probe.floor,
+                floors: probe
+                    .chance
+                    .map(|value| NamedFloor {
+                        name: "chance".into(),
+                        value,
+                    })
+                    .into_iter()
+                    .collect(),
             },
             resampled,
         })
@@ -201,7 +218,7 @@ fn pairs<'a>(readings: &'a Readings<'_>) -> Result<Probe<'a>, EvalError> {
         unit: "pairs",
         n: scores.len(),
         direction: Direction::Higher,
-        floor: Some(0.5),
+        chance: Some(0.5),
         point,
         statistic: Box::new(move |counts| {
             let right: u32 = counts
@@ -239,7 +256,7 @@ fn spans<'a>(
         unit: "tokens",
         n,
         direction: Direction::Higher,
-        floor: Some(0.5),
+        chance: Some(0.5),
         point,
         statistic,
     };
@@ -341,19 +358,15 @@ fn known<'a>(
             of_calibration(&|report| report.sharpness.clone()),
         ];
         for ((name, direction), point) in KNOWN.into_iter().zip(points) {
-            let floor = matches!(name, PEARSON | SPEARMAN).then_some(0.0);
-            measures.push((name, direction, floor, point));
+            let chance = matches!(name, PEARSON | SPEARMAN).then_some(0.0);
+            measures.push((name, direction, chance, point));
         }
         rows_sums = sums(rows, &all, &mapped, &stds);
         assessment.reliability = calibration.map(|report| report.curve).unwrap_or_default();
-        let stride = n.div_ceil(SCATTER_POINTS).max(1);
-        assessment.scatter = (0..n)
-            .step_by(stride)
-            .map(|i| (all.truths[i] as f32, mapped[i] as f32))
-            .collect();
+        assessment.scatter = scatter(&all.truths, &mapped);
     }
     let rows_sums = std::rc::Rc::new(rows_sums);
-    for (name, direction, floor, point) in measures {
+    for (name, direction, chance, point) in measures {
         let sums = std::rc::Rc::clone(&rows_sums);
         let which = names.iter().position(|known| *known == name).unwrap_or(0);
         probes.push(Probe {
@@ -361,12 +374,35 @@ fn known<'a>(
             unit: "tokens",
             n,
             direction,
-            floor,
+            chance,
             point,
             statistic: Box::new(move |counts| from_sums(which, &sums, counts)),
         });
     }
     Ok(())
+}
+
+/// Name of the truth about what AVA's sigma is.
+pub(super) const TD_RESIDUALS: &str = "TD residuals inside 95 % intervals";
+/// Points for a plot, spread evenly over the range of true rewards: where most tokens have the same one, points drawn at
+/// random would show little else.
+fn scatter(truths: &[f64], learned: &[f64]) -> Vec<(f32, f32)> {
+    const BINS: usize = 30;
+    let (low, high) = truths
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), t| {
+            (low.min(*t), high.max(*t))
+        });
+    let width = ((high - low) / BINS as f64).max(f64::MIN_POSITIVE);
+    let mut bins: Vec<Vec<usize>> = vec![Vec::new(); BINS];
+    for (i, truth) in truths.iter().enumerate() {
+        bins[(((truth - low) / width) as usize).min(BINS - 1)].push(i);
+    }
+    let most = SCATTER_POINTS / BINS;
+    bins.iter()
+        .flat_map(|bin| bin.iter().step_by(bin.len().div_ceil(most).max(1)))
+        .map(|i| (truths[*i] as f32, learned[*i] as f32))
+        .collect()
 }
 
 const NO_TRUTH: &str = "the test rows have no known token rewards";
@@ -480,7 +516,7 @@ fn sums(
 /// Whether sigma describes the temporal-difference residuals, which is what AVA's sigma is.
 fn residual_coverage(readings: &Readings<'_>) -> TruthResult {
     TruthResult {
-        name: "TD residuals inside 95 % intervals".into(),
+        name: TD_RESIDUALS.into(),
         metric: match Residuals::of(readings.residuals) {
             Some(residuals) => Metric::of(residuals.coverage95),
             None => Metric::undefined("the method has no temporal-difference residuals"),
@@ -488,6 +524,6 @@ fn residual_coverage(readings: &Readings<'_>) -> TruthResult {
         n: readings.residuals.len(),
         unit: "tokens".into(),
         direction: Direction::Target(0.95),
-        floor: None,
+        floors: Vec::new(),
     }
 }

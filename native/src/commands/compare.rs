@@ -441,6 +441,14 @@ impl Session {
         Ok(Some(value))
     }
 
+    /// Writes a finished part, and hands it back as the file has it: a number read from a file may differ from the one
+    /// written in its last bit, and a comparison that was cut must see the same numbers as one that was not.
+    fn keep<T: Serialize + for<'a> Deserialize<'a>>(&self, name: &str, part: &T) -> Result<T> {
+        let text = serde_json::to_string(part)?;
+        self.folder.write(name, text.as_bytes())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     fn floors(&mut self) -> Result<Vec<Floor>> {
         let found = self.finished(FLOORS, |file: &FloorsFile| &file.comparison)?;
         if let Some(file) = found {
@@ -459,9 +467,7 @@ impl Session {
             comparison: self.digest.clone(),
             floors,
         };
-        self.folder
-            .write(FLOORS, serde_json::to_string(&file)?.as_bytes())?;
-        Ok(file.floors)
+        Ok(self.keep(FLOORS, &file)?.floors)
     }
 
     /// Trains what is not there yet.
@@ -478,8 +484,7 @@ impl Session {
                         return Err(self.stopped());
                     }
                     let record = self.train_cell(cell)?;
-                    self.folder
-                        .write(&name, serde_json::to_string(&record)?.as_bytes())?;
+                    let record = self.keep(&name, &record)?;
                     self.forget_partial(cell);
                     self.trained += 1;
                     record
@@ -737,5 +742,48 @@ fn duration(seconds: f64) -> String {
         (0, 0, s) => format!("{s} s"),
         (0, m, s) => format!("{m} min {s:02} s"),
         (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_lists_every_method_with_one_grid() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-world.toml");
+        let plan = Plan::new(read(&path).unwrap()).unwrap();
+        let listed: Vec<&str> = plan.systems.iter().map(|s| s.method.as_str()).collect();
+        for method in avascope::objective::METHODS {
+            assert!(listed.contains(&method.name), "{} is missing", method.name);
+        }
+        assert_eq!(plan.config.seeds.len(), 5);
+        assert!(plan.systems.iter().all(|s| s.tune == plan.systems[0].tune));
+        assert!(plan.baseline.is_some() && plan.tunes());
+        // What its first lines say.
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&format!("= {} trainings", plan.cell_count())));
+    }
+
+    #[test]
+    fn durations_are_in_words() {
+        for (seconds, words) in [
+            (12.4, "12 s"),
+            (75.0, "1 min 15 s"),
+            (7_260.0, "2 h 01 min"),
+            (-1.0, "0 s"),
+        ] {
+            assert_eq!(duration(seconds), words);
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named_also_where_a_setting_appears_or_goes() {
+        let before =
+            json!({"config": {"seeds": [0], "train": {"steps": 5}, "limit": 3}, "rows": "a"});
+        let now = json!({"config": {"seeds": [0, 1], "train": {"steps": 5}}});
+        let mut found = Vec::new();
+        differences("", &before, &now, &mut found);
+        assert_eq!(found, ["seeds: [0] -> [0,1]", "limit: 3 -> null"]);
     }
 }
