@@ -109,6 +109,9 @@ pub struct Assessment {
     pub scatter: Vec<(f32, f32)>,
 }
 
+/// The value of a truth where each row counts as often as this says; `None` where it is undefined.
+type Statistic<'a> = Box<dyn Fn(&[u32]) -> Option<f64> + 'a>;
+
 /// A truth that resamples rows: how often each row counts in, the value out.
 struct Probe<'a> {
     name: String,
@@ -117,7 +120,7 @@ struct Probe<'a> {
     direction: Direction,
     chance: Option<f64>,
     point: Metric,
-    statistic: Box<dyn Fn(&[u32]) -> Option<f64> + 'a>,
+    statistic: Statistic<'a>,
 }
 
 /// Measures every truth. `resamples` resamples of the rows are drawn with a fixed seed.
