@@ -3,7 +3,7 @@
 use super::results::Results;
 use super::summary::Aggregate;
 use super::svg::{Anchor, COLOURS, GREY, INK, PALE, Svg, shortened, tick_label, ticks};
-use super::table::{figure, number};
+use super::table::{decimals, ends, figure, number};
 
 /// A plot.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +104,7 @@ fn interval_plot(results: &Results, title: &str, truths: &[&str]) -> Option<Stri
     let (left, right) = (200.0, 570.0);
     let mut top = 0.0;
     for (truth, entries) in panels {
-        let ends = entries.iter().flat_map(|entry| {
+        let all = entries.iter().flat_map(|entry| {
             let i = entry.figure.metric.interval;
             [
                 entry.figure.metric.value,
@@ -118,7 +118,7 @@ fn interval_plot(results: &Results, title: &str, truths: &[&str]) -> Option<Stri
             0.5
         };
         let (mut low, mut high) = (reference, reference);
-        for end in ends.flatten() {
+        for end in all.flatten() {
             (low, high) = (low.min(end), high.max(end));
         }
         let pad = ((high - low) * 0.05).max(0.01);
@@ -156,7 +156,7 @@ fn interval_plot(results: &Results, title: &str, truths: &[&str]) -> Option<Stri
             }
             svg.dot((x(value), y), 4.0, colour, entry.floor);
             let text = match entry.figure.metric.interval {
-                Some(i) => format!("{} [{}, {}]", number(value), number(i.low), number(i.high)),
+                Some(i) => format!("{} {}", number(value), ends(i, decimals(value))),
                 None => number(value),
             };
             svg.text((right + 14.0, y + 4.0), &text, Anchor::Start, ink);

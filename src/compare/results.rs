@@ -322,7 +322,10 @@ pub fn results(inputs: Inputs<'_>) -> Results {
                 .find_map(|series| series.aggregate.metric.undefined.clone());
             left_out.push(LeftOut {
                 name,
-                reason: reason.unwrap_or_else(|| "undefined".into()),
+                reason: reason.map_or_else(
+                    || "no reason is known".into(),
+                    |reason| reason.trim_start_matches("undefined: ").to_string(),
+                ),
             });
             continue;
         }

@@ -4,16 +4,27 @@ use super::paired::{Comparison, Difference};
 use super::results::Results;
 use super::summary::{Aggregate, Verdict};
 use super::truths::Direction;
+use crate::eval::Interval;
 use std::fmt::Write as _;
 
 /// A number with as many digits as a reader can use.
 pub(super) fn number(value: f64) -> String {
-    let text = match value.abs() {
-        x if x >= 1000.0 => format!("{value:.0}"),
-        x if x >= 10.0 => format!("{value:.2}"),
-        x if x >= 0.01 || x == 0.0 => format!("{value:.3}"),
-        _ => format!("{value:.4}"),
-    };
+    with_decimals(value, decimals(value))
+}
+
+/// How many decimals a number of this size is shown with.
+pub(super) fn decimals(value: f64) -> usize {
+    match value.abs() {
+        x if x >= 1000.0 => 0,
+        x if x >= 10.0 => 2,
+        x if x >= 0.01 || x == 0.0 => 3,
+        _ => 4,
+    }
+}
+
+/// A number with so many decimals: a spread or an end of an interval has those of its value.
+pub(super) fn with_decimals(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
     // No "-0.0000".
     if text.chars().all(|c| matches!(c, '-' | '0' | '.')) {
         text.trim_start_matches('-').into()
@@ -80,17 +91,13 @@ pub(super) fn figure(aggregate: &Aggregate) -> String {
             .clone()
             .unwrap_or_else(|| "undefined".into());
     };
+    let like = decimals(value);
     let mut text = number(value);
     if let Some(std) = aggregate.std {
-        let _ = write!(text, " ± {}", number(std));
+        let _ = write!(text, " ± {}", with_decimals(std, like));
     }
     if let Some(interval) = aggregate.metric.interval {
-        let _ = write!(
-            text,
-            " [{}, {}]",
-            number(interval.low),
-            number(interval.high)
-        );
+        let _ = write!(text, " {}", ends(interval, like));
     }
     text
 }
@@ -106,17 +113,21 @@ pub(super) fn difference(entry: &Difference) -> String {
     };
     let mut text = format!("{}{}", if value >= 0.0 { "+" } else { "" }, number(value));
     if let Some(interval) = entry.metric.interval {
-        let _ = write!(
-            text,
-            " [{}, {}]",
-            number(interval.low),
-            number(interval.high)
-        );
+        let _ = write!(text, " {}", ends(interval, decimals(value)));
     }
     if let Some(p) = entry.p_adjusted {
         let _ = write!(text, ", p {}", p_value(p));
     }
     text
+}
+
+/// `[0.890, 0.930]`.
+pub(super) fn ends(interval: Interval, decimals: usize) -> String {
+    format!(
+        "[{}, {}]",
+        with_decimals(interval.low, decimals),
+        with_decimals(interval.high, decimals)
+    )
 }
 
 fn p_value(p: f64) -> String {
@@ -450,7 +461,10 @@ pub(super) fn overview(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>
 fn short(aggregate: &Aggregate) -> String {
     let value = aggregate.metric.value.map(number).unwrap_or_default();
     match aggregate.std {
-        Some(std) => format!("{value} ± {}", number(std)),
+        Some(std) => {
+            let like = decimals(aggregate.metric.value.unwrap_or(0.0));
+            format!("{value} ± {}", with_decimals(std, like))
+        }
         None => value,
     }
 }
