@@ -15,6 +15,7 @@
 //! Shapes use one key everywhere: B sequences (a pair is two rows), T tokens, S = T-1 steps, V vocabulary, H hidden,
 //! L layers.
 
+pub mod compare;
 pub mod credit;
 pub mod data;
 pub mod device;

@@ -30,6 +30,8 @@ pub enum Command {
     /// Accuracy on RewardBench or RewardBench 2, by a run's scores of its rows or from a file of scores.
     #[command(name = "rewardbench")]
     RewardBench(Box<RewardBenchArgs>),
+    /// Train methods on equal terms, hold them against truths and floors, and write one report.
+    Compare(CompareArgs),
     /// Write one HTML file with the token view of some rows; opens anywhere.
     Inspect(InspectArgs),
     /// Fit a Laplace approximation to a run: what `--ignorance laplace` reads.
@@ -328,6 +330,29 @@ pub struct EvalArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `avascope compare`.
+#[derive(ClapArgs, Debug)]
+pub struct CompareArgs {
+    /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// Folder of the comparison, instead of the file's.
+    #[arg(long, short, value_hint = ValueHint::DirPath, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu, instead of the file's.
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Go on where an earlier call stopped. It always does: this is for those who say it anyway.
+    #[arg(long)]
+    pub resume: bool,
+    /// Finished trainings as JSON Lines on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Warnings and errors only.
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// `avascope rewardbench`.

@@ -1,6 +1,7 @@
 //! Exit codes: 0 fine, 1 below an asked threshold, 2 usage or configuration (a path that is not there, too), 3 data, 4
 //! device, memory or a full disk, 130 interrupted after a good checkpoint.
 
+use avascope::compare::CompareError;
 use avascope::device::DeviceError;
 use avascope::train::TrainError;
 use std::io::{self, ErrorKind};
@@ -41,6 +42,14 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of_cause).unwrap_or(DATA)
 }
 
+fn code_of_training(error: &TrainError) -> u8 {
+    match error {
+        TrainError::Setting { .. } | TrainError::Objective(_) | TrainError::Credit(_) => USAGE,
+        TrainError::Device(_) => DEVICE,
+        _ => DATA,
+    }
+}
+
 fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(exit) = cause.downcast_ref::<Exit>() {
         return Some(exit.code);
@@ -52,10 +61,13 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         });
     }
     if let Some(error) = cause.downcast_ref::<TrainError>() {
+        return Some(code_of_training(error));
+    }
+    if let Some(error) = cause.downcast_ref::<CompareError>() {
         return Some(match error {
-            TrainError::Setting { .. } | TrainError::Objective(_) | TrainError::Credit(_) => USAGE,
-            TrainError::Device(_) => DEVICE,
-            _ => DATA,
+            CompareError::Config(_) => USAGE,
+            CompareError::Train { error, .. } => code_of_training(error),
+            CompareError::Rows(_) | CompareError::Eval { .. } => DATA,
         });
     }
     let error = cause.downcast_ref::<io::Error>()?;

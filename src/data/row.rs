@@ -132,4 +132,21 @@ impl Rows {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Demonstrations: of pairs the chosen answers, demonstrations as they are.
+    pub fn chosen_answers(self) -> Self {
+        match self {
+            Self::Preferences(rows) => Self::Demonstrations(
+                rows.into_iter()
+                    .map(|row| DemonstrationRow {
+                        id: row.id,
+                        line: row.line,
+                        prompt: row.prompt,
+                        answer: row.chosen,
+                    })
+                    .collect(),
+            ),
+            rows => rows,
+        }
+    }
 }

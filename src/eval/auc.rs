@@ -58,7 +58,7 @@ pub fn token_labels(
 /// # Errors
 /// Unequal lengths, nothing, NaN or infinite scores.
 pub fn roc_auc(scores: &[f64], labels: &[bool]) -> Result<Metric, EvalError> {
-    let sorted = Sorted::new(&[LabelledTokens {
+    let sorted = SortedTokens::new(&[LabelledTokens {
         scores: scores.to_vec(),
         labels: labels.to_vec(),
     }])?;
@@ -73,7 +73,7 @@ pub fn roc_auc(scores: &[f64], labels: &[bool]) -> Result<Metric, EvalError> {
 /// # Errors
 /// As [`roc_auc`].
 pub fn average_precision(scores: &[f64], labels: &[bool]) -> Result<Metric, EvalError> {
-    let sorted = Sorted::new(&[LabelledTokens {
+    let sorted = SortedTokens::new(&[LabelledTokens {
         scores: scores.to_vec(),
         labels: labels.to_vec(),
     }])?;
@@ -115,7 +115,7 @@ pub struct TokenAuc {
 /// # Errors
 /// No rows, a row without tokens, unequal lengths, NaN or infinite scores, a level outside (0, 1).
 pub fn token_auc(rows: &[LabelledTokens], bootstrap: &Bootstrap) -> Result<TokenAuc, EvalError> {
-    let sorted = Sorted::new(rows)?;
+    let sorted = SortedTokens::new(rows)?;
     let once = vec![1; rows.len()];
     let metric = |value: Option<f64>, interval| {
         value
@@ -163,14 +163,18 @@ pub fn token_auc(rows: &[LabelledTokens], bootstrap: &Bootstrap) -> Result<Token
 }
 
 /// All tokens in ascending order of score, sorted once: each resample is then one pass.
-struct Sorted {
+pub struct SortedTokens {
     /// (level of the score, row, label); equal scores share a level.
     entries: Vec<(u32, u32, bool)>,
     positives: usize,
 }
 
-impl Sorted {
-    fn new(rows: &[LabelledTokens]) -> Result<Self, EvalError> {
+impl SortedTokens {
+    /// Sorts the tokens of `rows`.
+    ///
+    /// # Errors
+    /// No rows, a row without tokens, unequal lengths, NaN or infinite scores.
+    pub fn new(rows: &[LabelledTokens]) -> Result<Self, EvalError> {
         if rows.is_empty() {
             return Err(EvalError::Empty { what: "rows" });
         }
@@ -224,7 +228,8 @@ impl Sorted {
         out
     }
 
-    fn auc(&self, counts: &[u32]) -> Option<f64> {
+    /// Pooled ROC AUC where row `i` counts `counts[i]` times (`[rows]`); `None` where a class is missing.
+    pub fn auc(&self, counts: &[u32]) -> Option<f64> {
         let (mut wins, mut positives, mut negatives) = (0.0, 0.0, 0.0);
         for (p, n) in self.levels(counts) {
             wins += p * (negatives + n / 2.0);

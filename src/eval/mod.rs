@@ -26,7 +26,9 @@ pub mod summary;
 pub use accuracy::{
     PairAccuracy, PairedComparison, compare_methods, pair_accuracy, pair_outcomes, wilson,
 };
-pub use auc::{LabelledTokens, TokenAuc, average_precision, roc_auc, token_auc, token_labels};
+pub use auc::{
+    LabelledTokens, SortedTokens, TokenAuc, average_precision, roc_auc, token_auc, token_labels,
+};
 pub use calibration::{CalibrationReport, expected_calibration_error, gaussian_calibration};
 pub use classification::Confusion;
 pub use correlation::{

@@ -17,7 +17,7 @@ pub mod dpo;
 pub mod fine_grained;
 pub mod irl_margin;
 mod math;
-mod options;
+pub(crate) mod options;
 pub mod pref_transformer;
 pub mod preference;
 mod scores;

@@ -1,16 +1,18 @@
 //! Settings and rows are checked before anything is loaded or computed.
 
+use super::run::LoadedModel;
 use super::{EncodedRow, TrainConfig, TrainError, Trainable};
-use crate::data::Rows;
 use crate::objective::{Objective, RowKind};
+use std::sync::Arc;
 
 /// Whether there are rows, of the kind that the method learns from.
-pub(super) fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(), TrainError> {
-    let (count, fits) = match rows {
-        Rows::Preferences(rows) => (rows.len(), wanted == RowKind::Pairs),
-        Rows::Demonstrations(rows) => (rows.len(), wanted == RowKind::Demonstrations),
-    };
-    if !fits {
+pub(super) fn check_rows(
+    count: usize,
+    kind: RowKind,
+    wanted: RowKind,
+    method: &str,
+) -> Result<(), TrainError> {
+    if kind != wanted {
         return Err(TrainError::Rows(match wanted {
             RowKind::Pairs => format!(
                 "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
@@ -32,7 +34,7 @@ pub(super) fn check_rows(rows: &Rows, wanted: RowKind, method: &str) -> Result<(
 /// the method reads it.
 pub(super) fn clean_labels(
     objective: &dyn Objective,
-    rows: &mut [EncodedRow],
+    rows: &mut Arc<Vec<EncodedRow>>,
 ) -> Result<usize, TrainError> {
     if objective.needs_features() {
         return Err(TrainError::Setting {
@@ -57,10 +59,23 @@ pub(super) fn clean_labels(
         strengths.push(f64::from(strength));
     }
     let signs = crate::objective::secrets2::flips(&strengths, fraction);
-    for (row, sign) in rows.iter_mut().zip(&signs) {
+    // Runs may share the rows: only a method that changes labels has a copy of its own.
+    for (row, sign) in Arc::make_mut(rows).iter_mut().zip(&signs) {
         row.flipped = *sign < 0.0;
     }
     Ok(signs.iter().filter(|sign| **sign < 0.0).count())
+}
+
+/// Whether every id of the tokenizer has an embedding.
+pub(super) fn check_vocabulary(model: &LoadedModel) -> Result<(), TrainError> {
+    let vocabulary = model.decoder.config.vocab_size;
+    if model.tokenizer.vocab_size() > vocabulary {
+        return Err(TrainError::Vocabulary(format!(
+            "the tokenizer has {} entries and the model's embedding {vocabulary}: they belong to different models",
+            model.tokenizer.vocab_size()
+        )));
+    }
+    Ok(())
 }
 
 impl TrainConfig {
@@ -70,7 +85,14 @@ impl TrainConfig {
     /// The first setting that is out of range, with the range.
     pub fn check(&self) -> Result<Box<dyn Objective>, TrainError> {
         check_settings(self)?;
-        Ok(crate::objective::build(&self.method, &self.options)?)
+        let objective = crate::objective::build(&self.method, &self.options)?;
+        if objective.needs_reference() && matches!(self.trainable, Trainable::Heads) {
+            return Err(TrainError::Rows(format!(
+                "`{}` moves the policy away from a reference, and `trainable.mode = heads` keeps the policy still; train `full` or `lora`",
+                self.method
+            )));
+        }
+        Ok(objective)
     }
 }
 

@@ -16,6 +16,8 @@ pub mod ignorance;
 mod invariance;
 mod open;
 mod optimizer;
+mod policy_scores;
+mod ready;
 mod run;
 mod schedule;
 mod scorer;
@@ -35,6 +37,8 @@ pub use figures::{
     KnownRewards, Residuals, figures, known_rewards, labelled_tokens, pairs, score_of,
 };
 pub use open::{Files, OpenError, open_model};
+pub use policy_scores::LogProbability;
+pub use ready::{FrozenStates, ReadyRows};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use truths::{

@@ -3,10 +3,11 @@
 //! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
 //! resumed. One optimiser step reads back from the device once, at its end.
 
-use super::check::check_rows;
-use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, encode_usable_rows, layout};
+use super::check::{check_rows, check_vocabulary};
+use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout};
 use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
+use super::ready::{ReadyRows, kind_of};
 use super::schedule::factor;
 use super::scorer::pad_of;
 use super::{
@@ -17,8 +18,9 @@ use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora};
 use crate::objective::{Objective, Progress};
 use crate::reward::{Extras, Layout, Normaliser, RewardHead, Rwt, Steps};
-use crate::text::{EncodeOptions, TextTokenizer, Truncation};
+use crate::text::{TextTokenizer, Truncation};
 use burn::tensor::{Device, Tensor, TensorData, Transaction};
+use std::sync::Arc;
 
 /// A model with its tokenizer, as it came from outside.
 #[derive(Clone)]
@@ -42,8 +44,8 @@ pub struct Run {
     /// The policy as it was before training, for methods that are held against it.
     pub(super) reference: Option<Decoder>,
     pub(super) optimizer: Optimizer,
-    pub(super) train_rows: Vec<EncodedRow>,
-    pub(super) held_out: Vec<EncodedRow>,
+    pub(super) train_rows: Arc<Vec<EncodedRow>>,
+    pub(super) held_out: Arc<Vec<EncodedRow>>,
     pub(super) lengths: Vec<usize>,
     pub(super) sampler: Sampler,
     pub(super) cache: TrunkCache,
@@ -58,36 +60,39 @@ impl Run {
     /// Makes a run ready: checks settings, tokenises, splits, initialises heads and adapters from the seed.
     pub fn new(
         config: TrainConfig,
-        mut model: LoadedModel,
+        model: LoadedModel,
         train: Rows,
         held_out: Rows,
         device: OpenDevice,
     ) -> Result<Self, TrainError> {
+        // Before anything is tokenised: what is wrong with the settings is said first.
         let objective = config.check()?;
-        check_rows(&train, objective.rows(), &config.method)?;
-        if objective.needs_reference() && matches!(config.trainable, Trainable::Heads) {
-            return Err(TrainError::Rows(format!(
-                "`{}` moves the policy away from a reference, and `trainable.mode = heads` keeps the policy still; train `full` or `lora`",
-                config.method
-            )));
-        }
-        let vocabulary = model.decoder.config.vocab_size;
-        if model.tokenizer.vocab_size() > vocabulary {
-            return Err(TrainError::Vocabulary(format!(
-                "the tokenizer has {} entries and the model's embedding {vocabulary}: they belong to different models",
-                model.tokenizer.vocab_size()
-            )));
-        }
+        check_rows(
+            train.len(),
+            kind_of(&train),
+            objective.rows(),
+            &config.method,
+        )?;
+        check_vocabulary(&model)?;
+        let train = ReadyRows::encode(&train, &model, &config)?;
+        let held_out = ReadyRows::encode(&held_out, &model, &config)?;
+        Self::with_rows(config, model, train, held_out, device)
+    }
 
-        let options = EncodeOptions {
-            max_length: config.max_length.min(model.decoder.config.max_position),
-            truncation: config.truncation,
-            append_eos: true,
-        };
-        let fingerprint = crate::data::fingerprint(&train);
-        let (train_rows, skipped) = encode_usable_rows(&train, &model.tokenizer, &options)?;
-        let (held_out, held_out_skipped) =
-            encode_usable_rows(&held_out, &model.tokenizer, &options)?;
+    /// The same with rows that are tokenised already, so that many runs can share them.
+    pub fn with_rows(
+        config: TrainConfig,
+        mut model: LoadedModel,
+        train: ReadyRows,
+        held_out: ReadyRows,
+        device: OpenDevice,
+    ) -> Result<Self, TrainError> {
+        let objective = config.check()?;
+        train.check(objective.rows(), &config.method)?;
+        check_vocabulary(&model)?;
+        let options = config.encode_options(&model);
+        let (train_rows, skipped, fingerprint) = (train.rows, train.skipped, train.fingerprint);
+        let (held_out, held_out_skipped) = (held_out.rows, held_out.skipped);
         if let (true, Some(skipped)) = (train_rows.is_empty(), SkippedRow::sentence(&skipped)) {
             return Err(TrainError::Rows(format!(
                 "no row is left to train on; {skipped}"
@@ -113,7 +118,7 @@ impl Run {
 
         let truncated_rows = train_rows
             .iter()
-            .chain(&held_out)
+            .chain(held_out.iter())
             .filter(|row| row.truncated())
             .count();
         let mut warnings = objective.warnings();

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 mod bench;
+mod compare;
 mod convert;
 mod data;
 mod doctor;
@@ -18,8 +19,12 @@ mod train;
 mod truths;
 
 use crate::args::{Args, Command};
+use crate::exit;
+use crate::talk::say;
 use anyhow::{Context as _, Result};
 use avascope::device::{DeviceChoice, OpenDevice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Carries out a command.
 pub fn dispatch(args: Args) -> Result<()> {
@@ -28,6 +33,7 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
         Command::RewardBench(args) => rewardbench::run(*args),
+        Command::Compare(args) => compare::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Laplace(args) => laplace::run(args),
         Command::Convert(args) => convert::run(args),
@@ -54,6 +60,22 @@ pub fn dispatch(args: Args) -> Result<()> {
 /// The one place where the command waits for the library: reading back from a device is `async` everywhere.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     pollster::block_on(future)
+}
+
+/// Set at the first Ctrl-C, so that what is in hand can be saved; a second one ends the program at once. `lost` says what
+/// Ctrl-C will not do where it cannot be watched.
+pub fn watch_interrupts(lost: &str) -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let handler = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
+    });
+    if let Err(error) = handler {
+        say!("warning   Ctrl-C will not {lost}: {error}");
+    }
+    interrupted
 }
 
 /// Opens a device by the name a person gave.

@@ -1,7 +1,7 @@
 //! `avascope train`.
 
 use super::run_files::{RunFile, training_rows};
-use super::{open_device, print_line, wait};
+use super::{open_device, print_line, wait, watch_interrupts};
 use crate::args::TrainArgs;
 use crate::folder::RunFolder;
 use crate::progress::Progress;
@@ -14,8 +14,7 @@ use avascope::world::rows_to_jsonl;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The log of a run: every event, one JSON value a line.
 const LOG: &str = "metrics.jsonl";
@@ -120,18 +119,7 @@ fn forget_after(folder: &RunFolder, step: usize) -> Result<()> {
 
 /// Takes steps until the run ends or a person presses Ctrl-C, and tells every listener.
 fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    // A second Ctrl-C ends the program at once; the first waits for the step in hand and a checkpoint.
-    let handler = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(exit::INTERRUPTED));
-        }
-    });
-    if let Err(error) = handler {
-        say!("warning   Ctrl-C will not save a checkpoint: {error}");
-    }
-
+    let interrupted = watch_interrupts("save a checkpoint");
     let log_path = folder.path().join(LOG);
     let mut log = OpenOptions::new()
         .create(true)

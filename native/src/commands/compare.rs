@@ -1,0 +1,789 @@
+//! `avascope compare`.
+//!
+//! ```text
+//! compare.json      what the folder belongs to: settings, rows, device
+//! cells/            one file a finished training; the one in hand may have left a checkpoint
+//! floors.json       the floors
+//! results.json      everything, with a versioned schema
+//! table.md          for people and pull requests
+//! *.svg             the plots
+//! report.html       table, plots and caveats in one file
+//! ```
+
+use super::run_files::{read_source, take};
+use super::{open_device, print_line, wait, watch_interrupts};
+use crate::args::CompareArgs;
+use crate::folder::RunFolder;
+use crate::talk::say;
+use crate::{exit, models};
+use anyhow::{Context as _, Result};
+use avascope::compare::{
+    self, Cell, CellRecord, CompareConfig, CompareError, DataSummary, FIXED_TRAIN_KEYS, Floor,
+    Inputs, ModelSummary, Plan,
+};
+use avascope::data::{Rows, fingerprint, split_by_hash};
+use avascope::device::OpenDevice;
+use avascope::objective::RowKind;
+use avascope::train::{Event, FrozenStates, LoadedModel, ReadyRows, Run, SkippedRow, TrainError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What the folder belongs to.
+const IDENTITY: &str = "compare.json";
+/// The floors, kept as finished trainings are.
+const FLOORS: &str = "floors.json";
+/// Seconds between two lines about a training that takes long.
+const PATIENCE: f64 = 20.0;
+
+/// Frozen-trunk states that are kept for later cells: pairs and demonstrations, or two readings of Q.
+const KEPT_STATES: usize = 2;
+
+/// Compares methods.
+pub fn run(args: CompareArgs) -> Result<()> {
+    let mut config = read(&args.config)?;
+    if let Some(out) = &args.out {
+        config.out = out.display().to_string();
+    }
+    config.device = args.device.clone().unwrap_or(config.device);
+    let plan = Plan::new(config)?;
+    let out = PathBuf::from(&plan.config.out);
+    let before = belongs(&out)?;
+    if let Some(before) = &before {
+        refuse_other(&out, before, &settings(&plan.config))?;
+    }
+
+    let device = open_device(&plan.config.device)?;
+    let tokenizer = plan.config.tokenizer.as_deref().map(Path::new);
+    let model = models::open(&plan.config.model, tokenizer, &device)?;
+    let rows = PreparedRows::new(&plan, &model)?;
+
+    let mut identity = settings(&plan.config);
+    identity["rows"] = json!(rows.summary.fingerprint);
+    identity["computed on"] = json!(device.info.backend);
+    if let Some(before) = &before {
+        refuse_other(&out, before, &identity)?;
+    }
+    let folder = RunFolder::open(&out)?;
+    if before.is_none() {
+        folder.write(IDENTITY, pretty(&identity)?.as_bytes())?;
+    }
+    let digest: String = Sha256::digest(serde_json::to_vec(&identity)?)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+
+    let mut session = Session {
+        interrupted: watch_interrupts("save the training in hand"),
+        states: Vec::new(),
+        began: Instant::now(),
+        trained: 0,
+        done: 0,
+        total: plan.cell_count(),
+        quiet: args.quiet,
+        json: args.json,
+        plan,
+        folder,
+        digest,
+        device,
+        model,
+        rows,
+    };
+    session.introduce();
+    let floors = session.floors()?;
+    let mut cells = session.train(session.plan.tuning_cells())?;
+    let chosen: Vec<usize> = session
+        .plan
+        .systems
+        .iter()
+        .map(|system| {
+            let own: Vec<&CellRecord> = cells.iter().filter(|c| c.system == system.label).collect();
+            compare::choose_trial(&own, system.trials.len())
+        })
+        .collect();
+    cells.extend(session.train(session.plan.final_cells(&chosen))?);
+    let command = command(&args);
+    session.report(&chosen, &cells, &floors, command)
+}
+
+/// Reads the configuration; what it says in vain is an error.
+fn read(path: &Path) -> Result<CompareConfig> {
+    let usage = |message: String| exit::with_code(exit::USAGE, message);
+    let text = fs::read_to_string(path)
+        .map_err(|error| usage(format!("cannot read {}: {error}", path.display())))?;
+    let wrong = |error: toml::de::Error| {
+        usage(format!(
+            "{}: {}",
+            path.display(),
+            error.to_string().trim_end()
+        ))
+    };
+    let config: CompareConfig = toml::from_str(&text).map_err(wrong)?;
+    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    if let Some(toml::Value::Table(train)) = table.get("train")
+        && let Some(key) = FIXED_TRAIN_KEYS
+            .iter()
+            .find(|key| train.contains_key(**key))
+    {
+        return Err(usage(format!(
+            "{}: `{key}` under [train] has no say in a comparison: methods and options stand under [[method]], `seeds`, `test` and `validation` at the top, and every method takes all its steps",
+            path.display()
+        )));
+    }
+    Ok(config)
+}
+
+/// The command that makes the comparison again.
+fn command(args: &CompareArgs) -> String {
+    let mut command = format!("avascope compare {}", args.config.display());
+    if let Some(out) = &args.out {
+        command.push_str(&format!(" --out {}", out.display()));
+    }
+    if let Some(device) = &args.device {
+        command.push_str(&format!(" --device {device}"));
+    }
+    command
+}
+
+/// All settings that change a number, with paths that hold from any folder.
+fn settings(config: &CompareConfig) -> Value {
+    let absolute = |path: &String| {
+        if path == models::WORLD || path == "-" {
+            return path.clone();
+        }
+        std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string())
+    };
+    let config = CompareConfig {
+        out: String::new(),
+        device: String::new(),
+        model: absolute(&config.model),
+        data: absolute(&config.data),
+        tokenizer: config.tokenizer.as_ref().map(absolute),
+        test_data: config.test_data.as_ref().map(absolute),
+        ..config.clone()
+    };
+    json!({"schema": compare::SCHEMA, "config": config})
+}
+
+/// The identity of the comparison in a folder; `None` where there is none yet.
+fn belongs(out: &Path) -> Result<Option<Value>> {
+    let path = out.join(IDENTITY);
+    if path.is_file() {
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let value = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged; choose another --out", path.display()))?;
+        return Ok(Some(value));
+    }
+    let occupied = fs::read_dir(out)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    if occupied {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "{} holds files that are no comparison's; choose another `out`",
+                out.display()
+            ),
+        ));
+    }
+    Ok(None)
+}
+
+/// An error that names what differs, where a folder's comparison is another one. Only what `now` knows is compared.
+fn refuse_other(out: &Path, before: &Value, now: &Value) -> Result<()> {
+    let mut different = Vec::new();
+    differences("", before, now, &mut different);
+    if different.is_empty() {
+        return Ok(());
+    }
+    const SHOWN: usize = 5;
+    let more = match different.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    different.truncate(SHOWN);
+    Err(exit::with_code(
+        exit::USAGE,
+        format!(
+            "{} holds a comparison with other settings ({}{more}); choose another `out`, or go on with the settings it began with",
+            out.display(),
+            different.join("; ")
+        ),
+    ))
+}
+
+/// `a.b: 1 -> 2` for every value of `now` that is another one in `before`.
+fn differences(path: &str, before: &Value, now: &Value, out: &mut Vec<String>) {
+    match (before, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            // Which settings the file named at all also matters, but only where `now` speaks of the same part.
+            let mut keys: Vec<&String> = b.keys().collect();
+            if !path.is_empty() {
+                keys.extend(a.keys().filter(|key| !b.contains_key(*key)));
+            }
+            for key in keys {
+                let name = if path.is_empty() || path == "config" {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                let of = |map: &serde_json::Map<String, Value>| {
+                    map.get(key).cloned().unwrap_or(Value::Null)
+                };
+                differences(&name, &of(a), &of(b), out);
+            }
+        }
+        (a, b) if a != b => out.push(format!("{path}: {a} -> {b}")),
+        _ => {}
+    }
+}
+
+fn pretty(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// The rows, tokenised once for all cells.
+struct PreparedRows {
+    /// As the file has them.
+    train: ReadyRows,
+    /// The chosen answers alone, where a method learns from them.
+    demonstrations: Option<ReadyRows>,
+    validation: ReadyRows,
+    test: ReadyRows,
+    summary: DataSummary,
+}
+
+impl PreparedRows {
+    fn new(plan: &Plan, model: &LoadedModel) -> Result<Self> {
+        let config = &plan.config;
+        let rows = take(
+            read_source(&config.data, config.world_rows, config.world_seed, false)?,
+            config.limit,
+        );
+        let all = fingerprint(&rows);
+        let (rest, test) = match &config.test_data {
+            Some(path) => (rows, crate::files::read_rows(Path::new(path))?),
+            None => split_by_hash(rows, config.test, "avascope compare test"),
+        };
+        let (train, validation) =
+            split_by_hash(rest, config.validation, "avascope compare validation");
+        let encode = |rows: &Rows| ReadyRows::encode(rows, model, &config.train);
+        let wants = |kind| plan.systems.iter().any(|system| system.rows == kind);
+        let pairs = matches!(train, Rows::Preferences(_));
+        if !pairs && let Some(system) = plan.systems.iter().find(|s| s.rows == RowKind::Pairs) {
+            return Err(CompareError::Rows(format!(
+                "`{}` learns from pairs (columns prompt, chosen, rejected), and {} holds demonstrations; remove the method, or bring pairs",
+                system.label, config.data
+            ))
+            .into());
+        }
+        let demonstrations = if pairs && wants(RowKind::Demonstrations) {
+            Some(encode(&train.clone().chosen_answers())?)
+        } else {
+            None
+        };
+        let (train, validation, test) = (encode(&train)?, encode(&validation)?, encode(&test)?);
+        if train.kind() != test.kind() {
+            return Err(CompareError::Rows(
+                "`data` and `test_data` hold rows of different kinds: pairs and demonstrations"
+                    .into(),
+            )
+            .into());
+        }
+        for (part, rows, way_out) in [
+            ("training", &train, "lower `test` and `validation`"),
+            ("test", &test, "raise `test`"),
+        ] {
+            if rows.rows().is_empty() {
+                let skipped = SkippedRow::sentence(rows.skipped())
+                    .map(|sentence| format!(" ({sentence})"))
+                    .unwrap_or_default();
+                return Err(CompareError::Rows(format!(
+                    "no row is left in the {part} part{skipped}: {way_out}, or bring more rows"
+                ))
+                .into());
+            }
+        }
+        if plan.tunes() && validation.rows().is_empty() {
+            return Err(CompareError::Rows(
+                "values are tuned and no row is left in the validation part: raise `validation`, bring more rows, or tune nothing".into(),
+            )
+            .into());
+        }
+        let summary = DataSummary::of(&config.data, &all, &train, &validation, &test);
+        Ok(Self {
+            train,
+            demonstrations,
+            validation,
+            test,
+            summary,
+        })
+    }
+
+    fn of(&self, kind: RowKind) -> &ReadyRows {
+        match (kind, &self.demonstrations) {
+            (RowKind::Demonstrations, Some(rows)) => rows,
+            _ => &self.train,
+        }
+    }
+}
+
+/// The floors in their file.
+#[derive(Serialize, Deserialize)]
+struct FloorsFile {
+    comparison: String,
+    floors: Vec<Floor>,
+}
+
+/// A comparison in progress.
+struct Session {
+    plan: Plan,
+    folder: RunFolder,
+    digest: String,
+    device: OpenDevice,
+    model: LoadedModel,
+    rows: PreparedRows,
+    interrupted: Arc<AtomicBool>,
+    /// States of the frozen trunk, newest last.
+    states: Vec<FrozenStates>,
+    began: Instant,
+    /// Cells trained by this call.
+    trained: usize,
+    /// Cells finished, earlier calls' too.
+    done: usize,
+    total: usize,
+    quiet: bool,
+    json: bool,
+}
+
+impl Session {
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            say!("{line}");
+        }
+    }
+
+    fn introduce(&self) {
+        let (device, data) = (&self.device.info, &self.rows.summary);
+        self.say(&format!(
+            "device    {} · {} · {}",
+            device.backend, device.adapter, device.precision
+        ));
+        self.say(&format!(
+            "model     {} · {} parameters",
+            self.model.name,
+            self.model.decoder.weights.parameters()
+        ));
+        self.say(&format!(
+            "data      {} rows train, {} validate, {} test · {}",
+            data.train.rows,
+            data.validation.rows,
+            data.test.rows,
+            &data.fingerprint[..12.min(data.fingerprint.len())]
+        ));
+        self.say(&format!(
+            "plan      {} methods, {} seeds, {} trainings of {} steps",
+            self.plan.systems.len(),
+            self.plan.config.seeds.len(),
+            self.total,
+            self.plan.config.train.steps
+        ));
+        for rows in [&self.rows.train, &self.rows.validation, &self.rows.test] {
+            if let Some(sentence) = SkippedRow::sentence(rows.skipped()) {
+                say!("warning   {sentence}");
+            }
+        }
+        for system in &self.plan.systems {
+            // Checked when the plan was made.
+            let warnings = system.trials[0].train.check().map(|o| o.warnings());
+            for warning in warnings.unwrap_or_default() {
+                say!("warning   {}: {warning}", system.label);
+            }
+        }
+    }
+
+    /// A file of the folder that belongs to this comparison, where it is there and whole.
+    fn finished<T: for<'a> Deserialize<'a>>(
+        &self,
+        name: &str,
+        digest_of: impl Fn(&T) -> &str,
+    ) -> Result<Option<T>> {
+        let path = self.folder.path().join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let value: T = serde_json::from_slice(&bytes).map_err(|error| {
+            exit::with_code(
+                exit::DATA,
+                format!(
+                    "{} is damaged ({error}); remove it, and it is made again",
+                    path.display()
+                ),
+            )
+        })?;
+        if digest_of(&value) != self.digest {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "{} belongs to another comparison; remove it, or choose another `out`",
+                    path.display()
+                ),
+            ));
+        }
+        Ok(Some(value))
+    }
+
+    /// Writes a finished part, and hands it back as the file has it: a number read from a file may differ from the one
+    /// written in its last bit, and a comparison that was cut must see the same numbers as one that was not.
+    fn keep<T: Serialize + for<'a> Deserialize<'a>>(&self, name: &str, part: &T) -> Result<T> {
+        let text = serde_json::to_string(part)?;
+        self.folder.write(name, text.as_bytes())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn floors(&mut self) -> Result<Vec<Floor>> {
+        let found = self.finished(FLOORS, |file: &FloorsFile| &file.comparison)?;
+        if let Some(file) = found {
+            return Ok(file.floors);
+        }
+        self.say("floors    longer wins, unigram Bradley-Terry, the trunk's own log-probability");
+        let floors = wait(compare::floors(
+            self.model.clone(),
+            self.device.clone(),
+            self.plan.config.train.batch_size,
+            self.rows.train.rows(),
+            self.rows.test.rows(),
+            self.plan.config.resamples,
+        ))?;
+        let file = FloorsFile {
+            comparison: self.digest.clone(),
+            floors,
+        };
+        Ok(self.keep(FLOORS, &file)?.floors)
+    }
+
+    /// Trains what is not there yet.
+    fn train(&mut self, cells: Vec<Cell>) -> Result<Vec<CellRecord>> {
+        let mut records = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let name = format!("cells/{}.json", self.plan.cell_name(cell));
+            let found = self.finished(&name, |record: &CellRecord| &record.comparison)?;
+            let resumed = found.is_some();
+            let record = match found {
+                Some(record) => record,
+                None => {
+                    if self.interrupted.load(Ordering::SeqCst) {
+                        return Err(self.stopped());
+                    }
+                    let record = self.train_cell(cell)?;
+                    let record = self.keep(&name, &record)?;
+                    self.forget_partial(cell);
+                    self.trained += 1;
+                    record
+                }
+            };
+            self.done += 1;
+            self.tell(cell, &record, resumed)?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn tell(&self, cell: Cell, record: &CellRecord, resumed: bool) -> Result<()> {
+        let accuracy = record.validation.as_ref().and_then(|v| v.accuracy.value);
+        if self.json {
+            let line = json!({
+                "type": "cell",
+                "system": record.system,
+                "trial": record.trial,
+                "values": record.values,
+                "seed": record.seed,
+                "seconds": record.seconds,
+                "validation_accuracy": accuracy,
+                "failure": record.failure,
+                "resumed": resumed,
+                "done": self.done,
+                "total": self.total,
+            });
+            print_line(&line.to_string())?;
+        }
+        let said = match (&record.failure, accuracy) {
+            (Some(failure), _) => failure.clone(),
+            (None, Some(accuracy)) => format!("validation accuracy {accuracy:.3}"),
+            (None, None) => String::from("finished"),
+        };
+        let time = if resumed {
+            "already there".to_string()
+        } else {
+            format!("{:.1} s", record.seconds)
+        };
+        self.say(&format!(
+            "{:>4}/{}  {}  {said}  {time}{}",
+            self.done,
+            self.total,
+            self.plan.cell_words(cell),
+            self.estimate()
+        ));
+        Ok(())
+    }
+
+    /// How long the rest takes, by the cells that this call has trained.
+    fn estimate(&self) -> String {
+        let left = self.total.saturating_sub(self.done);
+        if self.trained == 0 || left == 0 {
+            return String::new();
+        }
+        let seconds = self.began.elapsed().as_secs_f64() / self.trained as f64 * left as f64;
+        format!("  about {} left", duration(seconds))
+    }
+
+    fn stopped(&self) -> anyhow::Error {
+        exit::with_code(
+            exit::INTERRUPTED,
+            format!(
+                "interrupted after {} of {} trainings; call the same command again to go on",
+                self.done, self.total
+            ),
+        )
+    }
+
+    fn partial(&self, cell: Cell) -> String {
+        format!("cells/{}.partial.safetensors", self.plan.cell_name(cell))
+    }
+
+    fn forget_partial(&self, cell: Cell) {
+        // It may never have been there.
+        let _ = fs::remove_file(self.folder.path().join(self.partial(cell)));
+    }
+
+    /// Trains and measures one cell.
+    fn train_cell(&mut self, cell: Cell) -> Result<CellRecord> {
+        let began = Instant::now();
+        let system = self.plan.systems[cell.system].clone();
+        let words = self.plan.cell_words(cell);
+        let mut record = CellRecord::empty(
+            &self.digest,
+            &system.label,
+            cell.trial,
+            system.trials[cell.trial].values.clone(),
+            cell.seed,
+        );
+        let rows = self.rows.of(system.rows);
+        let mut run = Run::with_rows(
+            self.plan.train_config(cell),
+            self.model.clone(),
+            rows.clone(),
+            rows.none(),
+            self.device.clone(),
+        )
+        .with_context(|| words.clone())?;
+        self.restore(&mut run, cell);
+        self.hand_states(&mut run);
+        record.trainable_parameters = run.info().trainable_parameters;
+        let measured = self.take_steps(&mut run, cell, &mut record).and_then(|()| {
+            let scorer = run.scorer()?;
+            self.keep_states(&mut run);
+            Ok(wait(compare::assess_cell(
+                record.clone(),
+                &scorer,
+                system.credit,
+                self.rows.validation.rows(),
+                self.rows.test.rows(),
+                self.plan.config.resamples,
+            ))?)
+        });
+        let mut record = match measured {
+            Ok(record) => record,
+            Err(error) => diverged(record, error).with_context(|| words)?,
+        };
+        record.seconds = began.elapsed().as_secs_f64();
+        Ok(record)
+    }
+
+    fn take_steps(&self, run: &mut Run, cell: Cell, record: &mut CellRecord) -> Result<()> {
+        let (mut spoke, first) = (Instant::now(), run.steps_taken());
+        let began = Instant::now();
+        let save_steps = run.config().save_steps;
+        while run.finished().is_none() {
+            for event in wait(run.advance())? {
+                if let Event::Step { metrics, .. } = event {
+                    record.last_loss = metrics.get("loss").copied();
+                }
+            }
+            let step = run.steps_taken();
+            let stop = self.interrupted.load(Ordering::SeqCst);
+            let due = save_steps > 0 && step.is_multiple_of(save_steps);
+            if run.finished().is_none() && (stop || due) {
+                self.folder
+                    .write(&self.partial(cell), &wait(run.checkpoint())?)?;
+                if stop {
+                    return Err(self.stopped());
+                }
+            }
+            if spoke.elapsed().as_secs_f64() > PATIENCE {
+                spoke = Instant::now();
+                let rate = (step - first) as f64 / began.elapsed().as_secs_f64().max(1e-9);
+                let steps = run.config().steps;
+                self.say(&format!(
+                    "          {}  step {step}/{steps}  {rate:.2} steps/s  {} left of this training",
+                    self.plan.cell_words(cell),
+                    duration((steps - step) as f64 / rate.max(1e-9))
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on from the checkpoint that an interrupted call left. One that cannot be used is left aside: the training
+    /// begins anew, which gives the same numbers.
+    fn restore(&self, run: &mut Run, cell: Cell) {
+        let path = self.folder.path().join(self.partial(cell));
+        let Ok(bytes) = fs::read(&path) else {
+            return;
+        };
+        match wait(run.restore(&bytes)) {
+            Ok(_) => self.say(&format!(
+                "resumed   {} after step {}",
+                self.plan.cell_words(cell),
+                run.steps_taken()
+            )),
+            Err(error) => say!("warning   {}: {error}; begun anew", path.display()),
+        }
+    }
+
+    /// Gives a run the frozen trunk's states that an earlier one computed, where they are the same.
+    fn hand_states(&mut self, run: &mut Run) {
+        let key = run.frozen_key();
+        let found = self
+            .states
+            .iter()
+            .position(|states| Some(states.key()) == key.as_deref());
+        if let Some(index) = found {
+            run.use_frozen_states(self.states.remove(index));
+        }
+    }
+
+    fn keep_states(&mut self, run: &mut Run) {
+        if let Some(states) = run.take_frozen_states() {
+            self.states.push(states);
+            let extra = self.states.len().saturating_sub(KEPT_STATES);
+            self.states.drain(..extra);
+        }
+    }
+
+    /// Writes everything that people and programs read.
+    fn report(
+        &self,
+        chosen: &[usize],
+        cells: &[CellRecord],
+        floors: &[Floor],
+        command: String,
+    ) -> Result<()> {
+        let results = compare::results(Inputs {
+            plan: &self.plan,
+            chosen,
+            cells,
+            floors,
+            data: self.rows.summary.clone(),
+            model: ModelSummary {
+                name: self.model.name.clone(),
+                parameters: self.model.decoder.weights.parameters(),
+            },
+            device: self.device.info.clone(),
+            command,
+        });
+        let plots = compare::plots(&results);
+        for plot in &plots {
+            self.folder.write(plot.file, plot.svg.as_bytes())?;
+        }
+        let table = compare::table(&results);
+        self.folder.write("table.md", table.as_bytes())?;
+        self.folder
+            .write("report.html", compare::page(&results, &plots).as_bytes())?;
+        self.folder
+            .write("results.json", pretty(&results)?.as_bytes())?;
+        let folder = self.folder.path().display();
+        if self.json {
+            print_line(&json!({"type": "finished", "folder": folder.to_string()}).to_string())?;
+        }
+        self.say(&format!(
+            "wrote     {folder}/report.html (opens in any browser), table.md, results.json and {} plots",
+            plots.len()
+        ));
+        Ok(())
+    }
+}
+
+/// The record of a training that diverged; any other error as it is.
+fn diverged(record: CellRecord, error: anyhow::Error) -> Result<CellRecord> {
+    let error = match error.downcast::<TrainError>() {
+        Ok(error) => error,
+        Err(error) => match error.downcast::<CompareError>() {
+            Ok(CompareError::Train { error, .. }) => error,
+            Ok(error) => return Err(error.into()),
+            Err(error) => return Err(error),
+        },
+    };
+    Ok(compare::failed_cell(record, error)?)
+}
+
+/// Seconds in words.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_lists_every_method_with_one_grid() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-world.toml");
+        let plan = Plan::new(read(&path).unwrap()).unwrap();
+        let listed: Vec<&str> = plan.systems.iter().map(|s| s.method.as_str()).collect();
+        for method in avascope::objective::METHODS {
+            assert!(listed.contains(&method.name), "{} is missing", method.name);
+        }
+        assert_eq!(plan.config.seeds.len(), 5);
+        assert!(plan.systems.iter().all(|s| s.tune == plan.systems[0].tune));
+        assert!(plan.baseline.is_some() && plan.tunes());
+        // What its first lines say.
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&format!("= {} trainings", plan.cell_count())));
+    }
+
+    #[test]
+    fn durations_are_in_words() {
+        for (seconds, words) in [
+            (12.4, "12 s"),
+            (75.0, "1 min 15 s"),
+            (7_260.0, "2 h 01 min"),
+            (-1.0, "0 s"),
+        ] {
+            assert_eq!(duration(seconds), words);
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named_also_where_a_setting_appears_or_goes() {
+        let before =
+            json!({"config": {"seeds": [0], "train": {"steps": 5}, "limit": 3}, "rows": "a"});
+        let now = json!({"config": {"seeds": [0, 1], "train": {"steps": 5}}});
+        let mut found = Vec::new();
+        differences("", &before, &now, &mut found);
+        assert_eq!(found, ["seeds: [0] -> [0,1]", "limit: 3 -> null"]);
+    }
+}

@@ -1,0 +1,46 @@
+//! Methods on equal terms: the same rows, trunk, budget and seeds for all; each held against the same truths and
+//! floors; one report.
+//!
+//! ```text
+//! CompareConfig ──► Plan: systems x trials x seeds = cells
+//!                      │  each cell: train (elsewhere), then `assess` its scores of the test rows
+//!                      ▼
+//!                CellRecord ──► summary (over seeds) ──► paired comparison ──► Results ──► table, plots, page
+//! ```
+//!
+//! A truth is measured on every cell with the same resamples of the test rows, and each keeps its resampled values.
+//! Everything after that (intervals over seeds, differences between systems, their p-values) is arithmetic on those
+//! lists, whatever the truth is. Nothing here touches a file.
+
+mod caveats;
+mod cell;
+mod config;
+mod credit;
+mod error;
+mod floors;
+mod html;
+mod paired;
+mod plan;
+mod plots;
+mod results;
+mod summary;
+mod svg;
+mod table;
+mod truths;
+
+#[cfg(test)]
+mod tests;
+
+pub use cell::{CellRecord, TestScore, Validation, assess_cell, failed_cell};
+pub use config::{CompareConfig, FIXED_TRAIN_KEYS, MethodEntry};
+pub use credit::{CREDITS, Credit};
+pub use error::CompareError;
+pub use floors::{Floor, floors};
+pub use html::page;
+pub use paired::{Comparison, Difference, Standing, holm};
+pub use plan::{Cell, Plan, System, Trial};
+pub use plots::{Plot, plots};
+pub use results::{DataSummary, Inputs, ModelSummary, PartSummary, Results, SCHEMA, results};
+pub use summary::{Aggregate, Verdict, choose_trial};
+pub use table::table;
+pub use truths::{Assessment, Direction, Measured, NamedFloor, Readings, TruthResult, evaluate};
