@@ -176,8 +176,14 @@ fn subsets_without_rows_are_named_and_unknown_ones_kept() {
     };
     let rows = [row("hep-rust", 1.0, 0.0), row("mine", 0.5, 0.5)];
     let got = report(&rows, &BTreeMap::new(), &Bootstrap::OFF).unwrap();
-    let names: Vec<&str> = got.subsets.iter().map(|s| s.subset.as_str()).collect();
+    let (with, without): (Vec<_>, Vec<_>) = got.subsets.iter().partition(|s| s.rows > 0);
+    let names: Vec<&str> = with.iter().map(|s| s.subset.as_str()).collect();
     assert_eq!(names, ["hep-rust", "mine"]);
+    assert_eq!(without.len(), 22);
+    for subset in without {
+        let reason = subset.accuracy.undefined.as_deref();
+        assert_eq!(reason, Some("undefined: no rows"), "{}", subset.subset);
+    }
     assert_eq!(
         (got.ties, got.accuracy.value, got.overall_four.value),
         (1, Some(0.5), Some(1.0))
