@@ -10,23 +10,22 @@
 //! report.html       table, plots and caveats in one file
 //! ```
 
-use super::run_files::{read_source, take};
+mod identity;
+mod rows;
+
+use self::identity::{IDENTITY, belongs, read, refuse_other, settings};
+use self::rows::PreparedRows;
 use super::{open_device, print_line, wait, watch_interrupts};
 use crate::args::CompareArgs;
 use crate::folder::RunFolder;
 use crate::talk::say;
 use crate::{exit, models};
 use anyhow::{Context as _, Result};
-use avascope::compare::{
-    self, Cell, CellRecord, CompareConfig, CompareError, DataSummary, FIXED_TRAIN_KEYS, Floor,
-    Inputs, ModelSummary, Plan,
-};
-use avascope::data::{Rows, fingerprint, split_by_hash};
+use avascope::compare::{self, Cell, CellRecord, CompareError, Floor, Inputs, ModelSummary, Plan};
 use avascope::device::OpenDevice;
-use avascope::objective::RowKind;
-use avascope::train::{Event, FrozenStates, LoadedModel, ReadyRows, Run, SkippedRow, TrainError};
+use avascope::train::{Event, FrozenStates, LoadedModel, Run, SkippedRow, TrainError};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,8 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// What the folder belongs to.
-const IDENTITY: &str = "compare.json";
 /// The floors, kept as finished trainings are.
 const FLOORS: &str = "floors.json";
 /// Seconds between two lines about a training that takes long.
@@ -111,33 +108,6 @@ pub fn run(args: CompareArgs) -> Result<()> {
     session.report(&chosen, &cells, &floors, command)
 }
 
-/// Reads the configuration; what it says in vain is an error.
-fn read(path: &Path) -> Result<CompareConfig> {
-    let usage = |message: String| exit::with_code(exit::USAGE, message);
-    let text = fs::read_to_string(path)
-        .map_err(|error| usage(format!("cannot read {}: {error}", path.display())))?;
-    let wrong = |error: toml::de::Error| {
-        usage(format!(
-            "{}: {}",
-            path.display(),
-            error.to_string().trim_end()
-        ))
-    };
-    let config: CompareConfig = toml::from_str(&text).map_err(wrong)?;
-    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
-    if let Some(toml::Value::Table(train)) = table.get("train")
-        && let Some(key) = FIXED_TRAIN_KEYS
-            .iter()
-            .find(|key| train.contains_key(**key))
-    {
-        return Err(usage(format!(
-            "{}: `{key}` under [train] has no say in a comparison: methods and options stand under [[method]], `seeds`, `test` and `validation` at the top, and every method takes all its steps",
-            path.display()
-        )));
-    }
-    Ok(config)
-}
-
 /// The command that makes the comparison again.
 fn command(args: &CompareArgs) -> String {
     let mut command = format!("avascope compare {}", args.config.display());
@@ -150,189 +120,8 @@ fn command(args: &CompareArgs) -> String {
     command
 }
 
-/// All settings that change a number, with paths that hold from any folder.
-fn settings(config: &CompareConfig) -> Value {
-    let absolute = |path: &String| {
-        if path == models::WORLD || path == "-" {
-            return path.clone();
-        }
-        std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string())
-    };
-    let config = CompareConfig {
-        out: String::new(),
-        device: String::new(),
-        model: absolute(&config.model),
-        data: absolute(&config.data),
-        tokenizer: config.tokenizer.as_ref().map(absolute),
-        test_data: config.test_data.as_ref().map(absolute),
-        ..config.clone()
-    };
-    json!({"schema": compare::SCHEMA, "config": config})
-}
-
-/// The identity of the comparison in a folder; `None` where there is none yet.
-fn belongs(out: &Path) -> Result<Option<Value>> {
-    let path = out.join(IDENTITY);
-    if path.is_file() {
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let value = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged; choose another --out", path.display()))?;
-        return Ok(Some(value));
-    }
-    let occupied = fs::read_dir(out)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .any(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
-    if occupied {
-        return Err(exit::with_code(
-            exit::USAGE,
-            format!(
-                "{} holds files that are no comparison's; choose another `out`",
-                out.display()
-            ),
-        ));
-    }
-    Ok(None)
-}
-
-/// An error that names what differs, where a folder's comparison is another one. Only what `now` knows is compared.
-fn refuse_other(out: &Path, before: &Value, now: &Value) -> Result<()> {
-    let mut different = Vec::new();
-    differences("", before, now, &mut different);
-    if different.is_empty() {
-        return Ok(());
-    }
-    const SHOWN: usize = 5;
-    let more = match different.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    different.truncate(SHOWN);
-    Err(exit::with_code(
-        exit::USAGE,
-        format!(
-            "{} holds a comparison with other settings ({}{more}); choose another `out`, or go on with the settings it began with",
-            out.display(),
-            different.join("; ")
-        ),
-    ))
-}
-
-/// `a.b: 1 -> 2` for every value of `now` that is another one in `before`.
-fn differences(path: &str, before: &Value, now: &Value, out: &mut Vec<String>) {
-    match (before, now) {
-        (Value::Object(a), Value::Object(b)) => {
-            // Which settings the file named at all also matters, but only where `now` speaks of the same part.
-            let mut keys: Vec<&String> = b.keys().collect();
-            if !path.is_empty() {
-                keys.extend(a.keys().filter(|key| !b.contains_key(*key)));
-            }
-            for key in keys {
-                let name = if path.is_empty() || path == "config" {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let of = |map: &serde_json::Map<String, Value>| {
-                    map.get(key).cloned().unwrap_or(Value::Null)
-                };
-                differences(&name, &of(a), &of(b), out);
-            }
-        }
-        (a, b) if a != b => out.push(format!("{path}: {a} -> {b}")),
-        _ => {}
-    }
-}
-
 fn pretty(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
-}
-
-/// The rows, tokenised once for all cells.
-struct PreparedRows {
-    /// As the file has them.
-    train: ReadyRows,
-    /// The chosen answers alone, where a method learns from them.
-    demonstrations: Option<ReadyRows>,
-    validation: ReadyRows,
-    test: ReadyRows,
-    summary: DataSummary,
-}
-
-impl PreparedRows {
-    fn new(plan: &Plan, model: &LoadedModel) -> Result<Self> {
-        let config = &plan.config;
-        let rows = take(
-            read_source(&config.data, config.world_rows, config.world_seed, false)?,
-            config.limit,
-        );
-        let all = fingerprint(&rows);
-        let (rest, test) = match &config.test_data {
-            Some(path) => (rows, crate::files::read_rows(Path::new(path))?),
-            None => split_by_hash(rows, config.test, "avascope compare test"),
-        };
-        let (train, validation) =
-            split_by_hash(rest, config.validation, "avascope compare validation");
-        let encode = |rows: &Rows| ReadyRows::encode(rows, model, &config.train);
-        let wants = |kind| plan.systems.iter().any(|system| system.rows == kind);
-        let pairs = matches!(train, Rows::Preferences(_));
-        if !pairs && let Some(system) = plan.systems.iter().find(|s| s.rows == RowKind::Pairs) {
-            return Err(CompareError::Rows(format!(
-                "`{}` learns from pairs (columns prompt, chosen, rejected), and {} holds demonstrations; remove the method, or bring pairs",
-                system.label, config.data
-            ))
-            .into());
-        }
-        let demonstrations = if pairs && wants(RowKind::Demonstrations) {
-            Some(encode(&train.clone().chosen_answers())?)
-        } else {
-            None
-        };
-        let (train, validation, test) = (encode(&train)?, encode(&validation)?, encode(&test)?);
-        if train.kind() != test.kind() {
-            return Err(CompareError::Rows(
-                "`data` and `test_data` hold rows of different kinds: pairs and demonstrations"
-                    .into(),
-            )
-            .into());
-        }
-        for (part, rows, way_out) in [
-            ("training", &train, "lower `test` and `validation`"),
-            ("test", &test, "raise `test`"),
-        ] {
-            if rows.rows().is_empty() {
-                let skipped = SkippedRow::sentence(rows.skipped())
-                    .map(|sentence| format!(" ({sentence})"))
-                    .unwrap_or_default();
-                return Err(CompareError::Rows(format!(
-                    "no row is left in the {part} part{skipped}: {way_out}, or bring more rows"
-                ))
-                .into());
-            }
-        }
-        if plan.tunes() && validation.rows().is_empty() {
-            return Err(CompareError::Rows(
-                "values are tuned and no row is left in the validation part: raise `validation`, bring more rows, or tune nothing".into(),
-            )
-            .into());
-        }
-        let summary = DataSummary::of(&config.data, &all, &train, &validation, &test);
-        Ok(Self {
-            train,
-            demonstrations,
-            validation,
-            test,
-            summary,
-        })
-    }
-
-    fn of(&self, kind: RowKind) -> &ReadyRows {
-        match (kind, &self.demonstrations) {
-            (RowKind::Demonstrations, Some(rows)) => rows,
-            _ => &self.train,
-        }
-    }
 }
 
 /// The floors in their file.
@@ -750,22 +539,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_lists_every_method_with_one_grid() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-world.toml");
-        let plan = Plan::new(read(&path).unwrap()).unwrap();
-        let listed: Vec<&str> = plan.systems.iter().map(|s| s.method.as_str()).collect();
-        for method in avascope::objective::METHODS {
-            assert!(listed.contains(&method.name), "{} is missing", method.name);
-        }
-        assert_eq!(plan.config.seeds.len(), 5);
-        assert!(plan.systems.iter().all(|s| s.tune == plan.systems[0].tune));
-        assert!(plan.baseline.is_some() && plan.tunes());
-        // What its first lines say.
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(&format!("= {} trainings", plan.cell_count())));
-    }
-
-    #[test]
     fn durations_are_in_words() {
         for (seconds, words) in [
             (12.4, "12 s"),
@@ -775,15 +548,5 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), words);
         }
-    }
-
-    #[test]
-    fn what_differs_is_named_also_where_a_setting_appears_or_goes() {
-        let before =
-            json!({"config": {"seeds": [0], "train": {"steps": 5}, "limit": 3}, "rows": "a"});
-        let now = json!({"config": {"seeds": [0, 1], "train": {"steps": 5}}});
-        let mut found = Vec::new();
-        differences("", &before, &now, &mut found);
-        assert_eq!(found, ["seeds: [0] -> [0,1]", "limit: 3 -> null"]);
     }
 }

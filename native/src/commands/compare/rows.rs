@@ -1,0 +1,100 @@
+//! The rows of a comparison: read, split and tokenised once for all trainings.
+
+use super::super::run_files::{read_source, take};
+use anyhow::Result;
+use avascope::compare::{CompareError, DataSummary, Plan};
+use avascope::data::{Rows, fingerprint, split_by_hash};
+use avascope::objective::RowKind;
+use avascope::train::{LoadedModel, ReadyRows, SkippedRow};
+use std::path::Path;
+
+/// The rows, tokenised once for all cells.
+pub(super) struct PreparedRows {
+    /// As the file has them.
+    pub train: ReadyRows,
+    /// The chosen answers alone, where a method learns from them.
+    demonstrations: Option<ReadyRows>,
+    /// Tuned values are chosen on these.
+    pub validation: ReadyRows,
+    /// Every figure is measured on these.
+    pub test: ReadyRows,
+    /// What the report says of them.
+    pub summary: DataSummary,
+}
+
+impl PreparedRows {
+    /// Reads, splits and tokenises.
+    pub fn new(plan: &Plan, model: &LoadedModel) -> Result<Self> {
+        let config = &plan.config;
+        let rows = take(
+            read_source(&config.data, config.world_rows, config.world_seed, false)?,
+            config.limit,
+        );
+        let all = fingerprint(&rows);
+        let (rest, test) = match &config.test_data {
+            Some(path) => (rows, crate::files::read_rows(Path::new(path))?),
+            None => split_by_hash(rows, config.test, "avascope compare test"),
+        };
+        let (train, validation) =
+            split_by_hash(rest, config.validation, "avascope compare validation");
+        let encode = |rows: &Rows| ReadyRows::encode(rows, model, &config.train);
+        let wants = |kind| plan.systems.iter().any(|system| system.rows == kind);
+        let pairs = matches!(train, Rows::Preferences(_));
+        if !pairs && let Some(system) = plan.systems.iter().find(|s| s.rows == RowKind::Pairs) {
+            return Err(CompareError::Rows(format!(
+                "`{}` learns from pairs (columns prompt, chosen, rejected), and {} holds demonstrations; remove the method, or bring pairs",
+                system.label, config.data
+            ))
+            .into());
+        }
+        let demonstrations = if pairs && wants(RowKind::Demonstrations) {
+            Some(encode(&train.clone().chosen_answers())?)
+        } else {
+            None
+        };
+        let (train, validation, test) = (encode(&train)?, encode(&validation)?, encode(&test)?);
+        if train.kind() != test.kind() {
+            return Err(CompareError::Rows(
+                "`data` and `test_data` hold rows of different kinds: pairs and demonstrations"
+                    .into(),
+            )
+            .into());
+        }
+        for (part, rows, way_out) in [
+            ("training", &train, "lower `test` and `validation`"),
+            ("test", &test, "raise `test`"),
+        ] {
+            if rows.rows().is_empty() {
+                let skipped = SkippedRow::sentence(rows.skipped())
+                    .map(|sentence| format!(" ({sentence})"))
+                    .unwrap_or_default();
+                return Err(CompareError::Rows(format!(
+                    "no row is left in the {part} part{skipped}: {way_out}, or bring more rows"
+                ))
+                .into());
+            }
+        }
+        if plan.tunes() && validation.rows().is_empty() {
+            return Err(CompareError::Rows(
+                "values are tuned and no row is left in the validation part: raise `validation`, bring more rows, or tune nothing".into(),
+            )
+            .into());
+        }
+        let summary = DataSummary::of(&config.data, &all, &train, &validation, &test);
+        Ok(Self {
+            train,
+            demonstrations,
+            validation,
+            test,
+            summary,
+        })
+    }
+
+    /// The training rows of a kind of method.
+    pub fn of(&self, kind: RowKind) -> &ReadyRows {
+        match (kind, &self.demonstrations) {
+            (RowKind::Demonstrations, Some(rows)) => rows,
+            _ => &self.train,
+        }
+    }
+}
