@@ -81,9 +81,10 @@ mod tests {
 
     #[test]
     fn curvatures_are_minus_the_second_difference_of_log_p() {
+        type Form = Box<dyn Fn(f64) -> PairFit>;
         let h = 1e-3;
         for d in [-4.0, -0.7, 0.0, 0.3, 2.5] {
-            let forms: [(&str, Box<dyn Fn(f64) -> PairFit>); 4] = [
+            let forms: [(&str, Form); 4] = [
                 ("logistic", Box::new(|d| logistic(d, 0.0))),
                 ("smoothed", Box::new(|d| logistic(d - 0.4, 0.2))),
                 ("mackay", Box::new(|d| mackay(d, 3.0))),
