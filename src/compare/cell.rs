@@ -1,6 +1,5 @@
 //! What one training leaves: its settings, what validation and test rows said, and why it failed where it did.
 
-use super::credit::Credit;
 use super::error::CompareError;
 use super::truths::{Assessment, Readings, evaluate};
 use crate::eval::{EvalError, Metric, pair_accuracy};
@@ -115,7 +114,7 @@ pub fn failed_cell(mut record: CellRecord, error: TrainError) -> Result<CellReco
     }
 }
 
-/// Measures a trained system: validation rows for choosing values, test rows for every truth. A truth that needs the
+/// Measures a trained system by the credit of its scorer: validation rows for choosing values, test rows for every truth. A truth that needs the
 /// model itself is one line here (`record.assessment.truths.push(...)`).
 ///
 /// # Errors
@@ -123,7 +122,6 @@ pub fn failed_cell(mut record: CellRecord, error: TrainError) -> Result<CellReco
 pub async fn assess_cell(
     mut record: CellRecord,
     scorer: &Scorer,
-    credit: Credit,
     validation: &[EncodedRow],
     test: &[EncodedRow],
     resamples: usize,
@@ -137,13 +135,13 @@ pub async fn assess_cell(
         place: place.clone(),
         error,
     };
-    let ranking = scorer.objective().ranking_score();
+    let ranking = scorer.ranking_score();
     record.uncertainty = scorer.provenance().uncertainty;
     if !validation.is_empty() {
         let scored = scorer.score(validation).await.map_err(train)?;
         record.validation = Some(validate(&scored, ranking, validation.len()).map_err(eval)?);
     }
-    let scored = credit.score(scorer, test).await.map_err(train)?;
+    let scored = scorer.score(test).await.map_err(train)?;
     let readings = Readings {
         records: &scored.records,
         scores: &pair_scores(&scored.records, ranking),

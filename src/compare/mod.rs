@@ -15,7 +15,6 @@
 mod caveats;
 mod cell;
 mod config;
-mod credit;
 mod error;
 mod floors;
 mod html;
@@ -33,7 +32,6 @@ mod tests;
 
 pub use cell::{CellRecord, TestScore, Validation, assess_cell, failed_cell};
 pub use config::{CompareConfig, FIXED_TRAIN_KEYS, MethodEntry};
-pub use credit::{CREDITS, Credit};
 pub use error::CompareError;
 pub use floors::{Floor, floors};
 pub use html::page;

@@ -1,10 +1,10 @@
 //! From a configuration to the list of cells: everything that can be checked without a model or rows is checked here.
 
 use super::config::{CompareConfig, MethodEntry};
-use super::credit::Credit;
 use super::error::CompareError;
+use crate::credit::{self, Credit};
 use crate::objective::RowKind;
-use crate::train::{TrainConfig, TrainError};
+use crate::train::{TrainConfig, TrainError, Trainable};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub struct System {
     /// Its method.
     pub method: String,
     /// How its token rewards are read off.
-    pub credit: Credit,
+    pub credit: &'static Credit,
     /// What its method learns from.
     pub rows: RowKind,
     /// Settings that are tuned, with the values tried.
@@ -232,8 +232,8 @@ fn system(config: &CompareConfig, entry: &MethodEntry) -> Result<System, Compare
     if label.trim().is_empty() {
         return wrong(format!("a `label` of method `{}` is empty", entry.name));
     }
-    let credit =
-        Credit::find(&entry.credit).map_err(|e| CompareError::Config(format!("{label}: {e}")))?;
+    let unfit = |error: credit::CreditError| CompareError::Config(format!("{label}: {error}"));
+    let credit = credit::by_name(&entry.credit).map_err(unfit)?;
     let mut trials = Vec::new();
     let mut rows = RowKind::Pairs;
     for values in combinations(&label, &entry.tune)? {
@@ -254,6 +254,16 @@ fn system(config: &CompareConfig, entry: &MethodEntry) -> Result<System, Compare
             error,
         })?;
         rows = objective.rows();
+        let moves = !matches!(train.trainable, Trainable::Heads);
+        credit
+            .check(objective.as_ref(), moves)
+            .map_err(|error| CompareError::Config(format!("{label}: {error}")))?;
+        if credit.needs.reference && !objective.needs_reference() {
+            return wrong(format!(
+                "{label}: the credit `{}` reads the policy before training, of which `{}` keeps no copy here; leave the credit out",
+                credit.name, entry.name
+            ));
+        }
         trials.push(Trial { values, train });
     }
     Ok(System {
@@ -358,7 +368,7 @@ fn check_distinct(systems: &[System]) -> Result<(), CompareError> {
                     system.label
                 ));
             }
-            if before.credit == system.credit && before.trials == system.trials {
+            if before.credit.name == system.credit.name && before.trials == system.trials {
                 return wrong(format!(
                     "`{}` and `{}` are the same method with the same options and values; remove one",
                     before.label, system.label

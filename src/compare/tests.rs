@@ -46,7 +46,7 @@ fn what_is_wrong_with_a_plan_is_said_with_the_way_out() {
         ),
         (
             json!({"seeds": [0], "method": [{"name": "dpo", "credit": "owm"}]}),
-            vec!["no credit `owm`", "known credits: own"],
+            vec!["owm", "own"],
         ),
         (
             json!({"seeds": [0], "method": [{"name": "ava_p", "options": {"lamda": 1}}]}),

@@ -31,6 +31,13 @@ pub struct Needs {
     pub prefixes: bool,
 }
 
+/// Credits are told apart by their names.
+impl PartialEq for Credit {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 impl Needs {
     /// The method's own token rewards are enough.
     pub const NOTHING: Self = Self {

@@ -15,7 +15,13 @@ pub fn cpu() -> OpenDevice {
 pub fn trained(method: &str, options: Value, steps: usize, rows: usize) -> Run {
     let device = cpu();
     let kind = build(method, &options).expect("a method").rows();
-    let rows: Rows = world_rows(rows, 7, kind == RowKind::Demonstrations);
+    let mut rows: Rows = world_rows(rows, 7, kind == RowKind::Demonstrations);
+    // One method reads how strong a preference is, as an ensemble would have measured it.
+    if let Rows::Preferences(rows) = &mut rows {
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.strength = Some((i % 5) as f32 - 0.5);
+        }
+    }
     let (train, held_out) = split_by_hash(rows, 0.3, "testing");
     let config = TrainConfig {
         method: method.into(),

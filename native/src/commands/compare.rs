@@ -378,12 +378,11 @@ impl Session {
         self.hand_states(&mut run);
         record.trainable_parameters = run.info().trainable_parameters;
         let measured = self.take_steps(&mut run, cell, &mut record).and_then(|()| {
-            let scorer = run.scorer()?;
+            let scorer = run.scorer_with(system.credit)?;
             self.keep_states(&mut run);
             Ok(wait(compare::assess_cell(
                 record.clone(),
                 &scorer,
-                system.credit,
                 self.rows.validation.rows(),
                 self.rows.test.rows(),
                 self.plan.config.resamples,
