@@ -81,7 +81,7 @@ test('a broken file is told beside its control, and nothing is lost', async () =
   });
 });
 
-test('tokens read as words, and copying gives the tokens and nothing else', async () => {
+test('tokens read as words, and copying gives the words', async () => {
   await withPage('cpu', async ({ page }) => {
     await by(page, 'token').waitFor();
     const [download] = await Promise.all([page.waitForEvent('download'), by(page, 'export-jsonl').click()]);
@@ -100,7 +100,8 @@ test('tokens read as words, and copying gives the tokens and nothing else', asyn
       getSelection().selectAllChildren(list);
       return getSelection().toString();
     });
-    assert.equal(copied.trim(), tokens.map((token) => token.text).join(''));
+    assert.equal(copied.trim(), tokens.map((token, i) => (spaced[i] ? ' ' : '') + token.text).join(''));
+    assert.ok(copied.includes(answer), 'the answer as it was written');
 
     await page.getByRole('button', { name: 'Words', exact: true }).click();
     const words = await chosen.locator('[data-testid="token"]').allInnerTexts();
