@@ -115,10 +115,14 @@ pub fn load(bytes: &[u8], device: &Device) -> Result<Decoder, ModelError> {
         at = at.and_then(|start| start.checked_add(elements.checked_mul(4)?));
     }
     if at != Some(bytes.len() as u64) {
+        let asked = match at {
+            Some(size) => format!("{size} bytes"),
+            None => "more bytes than a file can have".into(),
+        };
         return Err(ModelError::malformed(
             FORMAT,
             format!(
-                "the header asks for {at:?} bytes, the file has {}",
+                "the header asks for {asked}, the file has {}",
                 bytes.len()
             ),
         ));
