@@ -227,8 +227,8 @@ pub fn growth(studies: &[Study]) -> Option<Growth> {
         let (before, after) = (stds(first, std), stds(last, std));
         before.iter().zip(&after).filter(|(b, a)| a < b).count()
     };
-    let (avril, mcmc): (fn(&StateReward) -> f64, fn(&StateReward) -> f64) =
-        (|s| s.avril_std, |s| s.mcmc_std);
+    type Reading = fn(&StateReward) -> f64;
+    let (avril, mcmc): (Reading, Reading) = (|s| s.avril_std, |s| s.mcmc_std);
     let (avril_std, mcmc_std) = (means(avril), means(mcmc));
     let ratio = |values: &[f64]| values[values.len() - 1] / values[0];
     Some(Growth {

@@ -126,7 +126,8 @@ fn figures(lesson: &Lesson) -> Vec<String> {
     lines.push(row("  entered states at the least sigma", &|s| {
         s.avril_at_floor.to_string()
     }));
-    let kinds: [(&str, fn(&Study) -> &PosteriorAgreement); 2] = [
+    type Reading = fn(&Study) -> &PosteriorAgreement;
+    let kinds: [(&str, Reading); 2] = [
         ("over entered states", |s| &s.entered_states),
         ("over all states", |s| &s.all_states),
     ];
