@@ -158,20 +158,6 @@ pub fn q_learning(
     rewards: &[f64],
     config: &QLearningConfig,
 ) -> Result<(QTable, Vec<EpisodeLog>), GridError> {
-    q_learning_until(world, rewards, config, |_, _| true)
-}
-
-/// Like [`q_learning`], watched: `after` sees the table and the log of each episode, and learning stops where it says
-/// `false`. The numbers do not depend on who watches.
-///
-/// # Errors
-/// As [`q_learning`].
-pub fn q_learning_until(
-    world: &Gridworld,
-    rewards: &[f64],
-    config: &QLearningConfig,
-    mut after: impl FnMut(&QTable, EpisodeLog) -> bool,
-) -> Result<(QTable, Vec<EpisodeLog>), GridError> {
     config.check()?;
     if rewards.len() != world.states() {
         let (found, expected) = (rewards.len(), world.states());
@@ -204,11 +190,7 @@ pub fn q_learning_until(
             );
             (state, steps, task_return) = (step.next_state, steps + 1, task_return + reward);
         }
-        let episode = EpisodeLog { steps, task_return };
-        log.push(episode);
-        if !after(&table, episode) {
-            break;
-        }
+        log.push(EpisodeLog { steps, task_return });
     }
     Ok((table, log))
 }

@@ -2,9 +2,7 @@
 
 mod bad_input;
 mod compare;
-mod compare_truths;
 mod fetch;
-mod gridworld;
 mod handover;
 mod ignorance;
 mod resume;
