@@ -1,5 +1,9 @@
 //! The command line. Data goes to standard output, talk to standard error.
 
+mod gridworld;
+
+pub use gridworld::GridworldArgs;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -55,6 +59,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Teach inverse RL on a gridworld: AVRIL's posterior beside the exact one, and D-Shape's shaping.
+    #[command(name = "gridworld")]
+    Gridworld(Box<GridworldArgs>),
     /// Measure training and scoring speed, memory, and the device's own matrix-product peak.
     Bench(BenchArgs),
     /// Say which devices, drivers and folders this machine offers.

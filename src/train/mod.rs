@@ -10,6 +10,7 @@ mod event;
 mod export;
 mod figures;
 mod forward;
+pub mod gridworld;
 mod host;
 pub mod ignorance;
 #[cfg(test)]
