@@ -128,7 +128,7 @@ pub struct GridworldArgs {
         help_heading = "Posteriors",
         long,
         value_name = "N",
-        default_value_t = 500
+        default_value_t = 1000
     )]
     pub warmup: usize,
     /// Sweeps that each chain keeps.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod compare;
 mod fetch;
+mod gridworld;
 mod handover;
 mod ignorance;
 mod resume;

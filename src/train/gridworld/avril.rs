@@ -150,7 +150,12 @@ impl AvrilTableConfig {
         weight("lambda", options.lambda)?;
         weight("learning_rate", self.learning_rate)?;
         let gamma_ok = (0.0..=1.0).contains(&options.gamma);
-        setting("gamma", options.gamma, gamma_ok, "give a number from 0 to 1")?;
+        setting(
+            "gamma",
+            options.gamma,
+            gamma_ok,
+            "give a number from 0 to 1",
+        )?;
         let ordered = self.rho_min < self.rho_max;
         let range = ordered && self.rho_min.is_finite() && self.rho_max.is_finite();
         let way_out = "give a finite number below `rho_max`";

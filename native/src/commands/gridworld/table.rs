@@ -159,6 +159,9 @@ fn figures(lesson: &Lesson) -> Vec<String> {
         short(&s.avril_with_truth)
     }));
     lines.push(row("  exact", &|s| short(&s.mcmc_with_truth)));
+    for reason in reasons(studies) {
+        lines.push(format!("    {reason}"));
+    }
     match &lesson.growth {
         Some(growth) => {
             lines.push(format!(
@@ -183,6 +186,28 @@ fn figures(lesson: &Lesson) -> Vec<String> {
         ),
     }
     lines
+}
+
+/// Why numbers of the table are undefined, each reason once.
+fn reasons(studies: &[Study]) -> Vec<&str> {
+    let mut reasons: Vec<&str> = studies
+        .iter()
+        .flat_map(|s| {
+            let (a, b) = (&s.entered_states, &s.all_states);
+            [
+                &a.pearson,
+                &a.spearman,
+                &b.pearson,
+                &b.spearman,
+                &s.avril_with_truth,
+                &s.mcmc_with_truth,
+            ]
+        })
+        .filter_map(|metric| metric.undefined.as_deref())
+        .collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    reasons
 }
 
 fn shaping(race: &Race, args: &GridworldArgs) -> Vec<String> {
