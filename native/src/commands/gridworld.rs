@@ -272,7 +272,7 @@ fn demonstrations(
     Ok(world.demonstrations(&expert, most, args.limit, &mut Rng::new(args.seed))?)
 }
 
-/// The race along the first demonstration that ends on a goal.
+/// The race along the shortest demonstration that ends on a goal, the first of equals.
 fn shaping(
     world: &Gridworld,
     rewards: &[f64],
@@ -283,7 +283,7 @@ fn shaping(
         e.last()
             .is_some_and(|step| world.cell(step.next_state) == Cell::Goal)
     };
-    let Some(episode) = episodes.iter().find(reaches) else {
+    let Some(episode) = episodes.iter().filter(reaches).min_by_key(|e| e.len()) else {
         return Ok(Shaping::Undefined {
             undefined: format!(
                 "undefined: none of the {} demonstrations ends on a goal, so there is none to shape by; use a larger --beta or --limit",

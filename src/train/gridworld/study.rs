@@ -1,4 +1,8 @@
 //! One number of demonstrations: AVRIL's posterior beside the sampled one, state by state, and what comes of more.
+//!
+//! The gauge: beta is known, so that rewards have no free unit, and correlations need none. A summand common to all states
+//! is nearly free (it only changes what a longer way costs), and both posteriors have the same prior to settle it; numbers
+//! that depend on it are given as they are and after the best common shift.
 
 use super::avril::AvrilTable;
 use crate::eval::{EvalError, Gaussians, Metric, PosteriorAgreement, pearson, posterior_agreement};

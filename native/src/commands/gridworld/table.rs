@@ -114,10 +114,14 @@ fn figures(lesson: &Lesson) -> Vec<String> {
             format!("{:.0}", s.mcmc.fewest_effective_draws)
         }),
         row("AVRIL: steps used", &|s| s.avril_rows.to_string()),
-        row("  loss before, half-way, after", &|_| String::new()),
     ];
-    for i in 0..3 {
-        lines.push(row("", &|s| format!("{:.4}", s.avril_losses[i])));
+    let times = [
+        "  loss before training",
+        "  loss half-way",
+        "  loss at the end",
+    ];
+    for (i, time) in times.into_iter().enumerate() {
+        lines.push(row(time, &|s| format!("{:.4}", s.avril_losses[i])));
     }
     lines.push(row("  entered states at the least sigma", &|s| {
         s.avril_at_floor.to_string()
@@ -214,7 +218,7 @@ fn shaping(race: &Race, args: &GridworldArgs) -> Vec<String> {
     let kept = &race.kept;
     let mut lines = vec![
         format!(
-            "D-Shape along one demonstration of {} steps; value of the start: random {:.3}, best {:.3}, good from {:.3}",
+            "D-Shape along the shortest demonstration that ends on a goal, {} steps; value of the start: random {:.3}, best {:.3}, good from {:.3}",
             race.demonstration_steps, race.random_value, race.best_value, race.good_value
         ),
         format!(
