@@ -26,11 +26,6 @@ pub const MAPS: &[TeachingMap] = &[
         text: "...G\n.#.C\nS...",
     },
     TeachingMap {
-        name: "hall",
-        title: "9 x 6: a longer way past walls and cliffs",
-        text: ".........\n.##..C...\n..#..C.#.\nS.#....#.\n..C.##.#.\n.......#G",
-    },
-    TeachingMap {
         name: "cliff",
         title: "6 x 3: the cliff between start and goal (R. Sutton, A. Barto, Reinforcement Learning), shortened",
         text: "......\n......\nSCCCCG",

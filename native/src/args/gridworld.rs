@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 /// `avascope gridworld`.
 #[derive(ClapArgs, Debug)]
 pub struct GridworldArgs {
-    /// bend, classic, hall or cliff (built in), or a text file: one line a row, `.` floor, `#` wall, `C` cliff (ends an
+    /// bend, classic or cliff (built in), or a text file: one line a row, `.` floor, `#` wall, `C` cliff (ends an
     /// episode), `G` goal (ends it), `S` start.
     #[arg(default_value = "bend", value_name = "MAP", value_hint = clap::ValueHint::FilePath)]
     pub map: String,

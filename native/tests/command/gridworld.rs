@@ -168,7 +168,7 @@ fn maps_and_settings_that_cannot_be_used_are_refused_in_words() {
         .code(3)
         .says(&["byte 2", "plain text"]);
     for (more, words) in [
-        ("nowhere", ["bend, classic, hall, cliff", "No such file"]),
+        ("nowhere", ["bend, classic, cliff", "No such file"]),
         (
             "--demonstrations 0",
             ["between 1 and", "nothing is learned"],
