@@ -45,7 +45,12 @@ pub(super) fn settings(config: &CompareConfig) -> Value {
         }
         std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string())
     };
+    let truths = config.truths.iter().cloned().map(|mut entry| {
+        entry.file = entry.file.as_ref().map(absolute);
+        entry
+    });
     let config = CompareConfig {
+        truths: truths.collect(),
         out: String::new(),
         device: String::new(),
         model: absolute(&config.model),
