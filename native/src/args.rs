@@ -336,6 +336,10 @@ pub struct EvalArgs {
 #[derive(ClapArgs, Debug)]
 pub struct CompareArgs {
     /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
+    ///
+    /// `[[truth]]` with `kind`, `file` and `limit` holds every trained map against a truth (the kinds are those of
+    /// `avascope eval --truth`; without a file the test rows serve): a map that passed all of them with every seed is
+    /// shown as checked, any other as exploratory. examples/compare-truths.toml has one.
     #[arg(value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
     /// Folder of the comparison, instead of the file's.

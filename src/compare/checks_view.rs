@@ -89,11 +89,15 @@ pub(super) fn html(results: &Results) -> String {
             }
             html.push_str("</tr>\n");
         }
-        html.push_str("</table></div>\n<ul>\n");
-        for note in notes(check) {
-            let _ = writeln!(html, "<li>{}</li>", escape(&note));
+        html.push_str("</table></div>\n");
+        let notes = notes(check);
+        if !notes.is_empty() {
+            html.push_str("<ul>\n");
+            for note in notes {
+                let _ = writeln!(html, "<li>{}</li>", escape(&note));
+            }
+            html.push_str("</ul>\n");
         }
-        html.push_str("</ul>\n");
     }
     html
 }
@@ -104,13 +108,22 @@ fn title(check: &CheckResult) -> String {
 
 fn about(check: &CheckResult) -> String {
     format!(
-        "What it asks of: {}. A seed has {}.",
-        check.about, check.rule
+        "{}. {}, for every figure that decides.",
+        capital(&check.about),
+        capital(&check.rule)
     )
 }
 
-/// `passed with seeds 0, 1, not with seed 2`.
-pub(super) fn verdict(system: &CheckedSystem) -> String {
+/// The text with a capital first letter.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
+/// `passed with seeds 0, 1; not passed with seed 2`.
+fn verdict(system: &CheckedSystem) -> String {
     let (mut passed, mut failed, mut diverged) = (Vec::new(), Vec::new(), Vec::new());
     for seed in &system.seeds {
         match (seed.passed, &seed.failure) {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod compare_truths;
 mod fetch;
 mod handover;
 mod ignorance;

@@ -162,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn every_example_can_be_carried_out_and_one_asks_for_a_truth() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut truths = Vec::new();
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                let plan = read(&path).and_then(|config| Ok(Plan::new(config)?));
+                let plan = plan.unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+                truths.extend(plan.truths.iter().map(|truth| truth.name));
+            }
+        }
+        assert_eq!(truths, ["intervention"]);
+    }
+
+    #[test]
     fn what_differs_is_named_also_where_a_setting_appears_or_goes() {
         let before =
             json!({"config": {"seeds": [0], "train": {"steps": 5}, "limit": 3}, "rows": "a"});

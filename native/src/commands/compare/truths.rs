@@ -7,20 +7,20 @@ use avascope::compare::{Checks, CompareError, Plan};
 use avascope::data::Rows;
 use avascope::train::{EncodedRow, LoadedModel, Seen, TruthData};
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The truths' own data, as read.
 pub(super) struct Sources {
     /// One a truth, in the configuration's order.
     data: Vec<TruthData>,
-    /// SHA-256 of each file by the truth's words.
+    /// SHA-256 of each file, by its kind and a path that holds from any folder.
     digests: Map<String, Value>,
 }
 
 impl Sources {
     /// Reads the files; one that is not there is told before any is read.
     pub fn read(plan: &Plan) -> Result<Self> {
-        let path = |file: &Option<String>| file.as_deref().map(Path::new).map(Path::to_path_buf);
+        let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
         for entry in &plan.config.truths {
             let asked = format!("`[[truth]]` of kind `{}`", entry.kind);
             check_file(path(&entry.file).as_deref(), &asked)?;
@@ -35,7 +35,9 @@ impl Sources {
             if let Some(file) = file {
                 let digest =
                     sha256_of(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                sources.digests.insert(entry.words(), digest.into());
+                let place = std::path::absolute(&file).unwrap_or(file);
+                let name = format!("{} on {}", entry.kind, place.display());
+                sources.digests.insert(name, digest.into());
             }
         }
         Ok(sources)
