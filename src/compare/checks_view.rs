@@ -41,7 +41,7 @@ pub(super) fn markdown(results: &Results) -> String {
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
         for (i, note) in notes(check).iter().enumerate() {
-            let _ = write!(text, "{}- {note}\n", if i == 0 { "\n" } else { "" });
+            let _ = writeln!(text, "{}- {note}", if i == 0 { "\n" } else { "" });
         }
     }
     text

@@ -167,13 +167,14 @@ mod tests {
         let mut truths = Vec::new();
         for file in fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
-            if path.extension().is_some_and(|e| e == "toml") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("compare-") && name.ends_with(".toml") {
                 let plan = read(&path).and_then(|config| Ok(Plan::new(config)?));
                 let plan = plan.unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
                 truths.extend(plan.truths.iter().map(|truth| truth.name));
             }
         }
-        assert_eq!(truths, ["intervention"]);
+        assert!(truths.contains(&"intervention"));
     }
 
     #[test]
