@@ -121,10 +121,7 @@ pub fn load(bytes: &[u8], device: &Device) -> Result<Decoder, ModelError> {
         };
         return Err(ModelError::malformed(
             FORMAT,
-            format!(
-                "the header asks for {asked}, the file has {}",
-                bytes.len()
-            ),
+            format!("the header asks for {asked}, the file has {}", bytes.len()),
         ));
     }
     if let Some(head) = head.filter(|_| !config.tied) {
