@@ -133,6 +133,11 @@ impl Credit {
                 );
             }
         }
+        if self.needs.reference && steps.q_after_heads() {
+            return unfit(
+                "its log-probabilities are not the language model's alone (`q_head = own` or `rwt = reward_and_q`), so they have no log-ratio to what it was; use `own`",
+            );
+        }
         if self.needs.reference && !policy_moves {
             return unfit(
                 "only heads trained, so the policy is what it was and the log-ratio is 0 everywhere; use `own`",
@@ -182,5 +187,10 @@ mod tests {
             .to_string();
         assert!(error.contains("only heads trained"), "{error}");
         assert!(implicit.check(last.as_ref(), true).is_ok());
+        for options in [json!({"q_head": "own"}), json!({"rwt": "reward_and_q"})] {
+            let ava = build("ava_p", options);
+            let error = implicit.check(ava.as_ref(), true).unwrap_err().to_string();
+            assert!(error.contains("language model's alone"), "{error}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::attention::{KeyValues, Pass, Places};
 use super::random::Random;
 use super::shapes::expected_shapes;
 use super::{
-    Architecture, Lora, ModelConfig, ModelError, Weights, gpt2, host, is_transposed, llama,
+    Architecture, Dropout, Lora, ModelConfig, ModelError, Weights, gpt2, host, is_transposed, llama,
 };
 use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
@@ -21,11 +21,13 @@ pub struct Decoder {
     pub lora: Option<Lora>,
 }
 
-/// What a forward pass should hand back besides the hidden states.
+/// What a forward pass should do, and hand back besides the hidden states.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardOptions {
     /// The last layer's attention probabilities `[B, heads, T, T]`.
     pub last_attention: bool,
+    /// Dropout inside the trunk; none outside of training.
+    pub dropout: Option<Dropout>,
 }
 
 /// What a forward pass hands back.

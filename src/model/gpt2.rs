@@ -3,6 +3,7 @@
 //! Source: Language Models are Unsupervised Multitask Learners, and its released code. N = B·T rows throughout.
 
 use super::attention::{Pass, attend};
+use super::dropout::Masks;
 use super::{Decoder, ForwardOptions};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::module::{embedding, layer_norm};
@@ -26,7 +27,8 @@ pub(crate) fn trunk(
     };
     let words = embedding(model.weights.matrix("transformer.wte.weight"), ids);
     let places = embedding(model.weights.matrix("transformer.wpe.weight"), positions);
-    let mut x = (words + places).reshape([b * t, width]);
+    let mut masks = Masks::new(opts.dropout);
+    let mut x = masks.apply((words + places).reshape([b * t, width]));
     let mut attention = None;
     for layer in 0..config.layers {
         let p = format!("transformer.h.{layer}");
@@ -43,14 +45,14 @@ pub(crate) fn trunk(
                 .reshape([b, t, config.heads, config.head_dim])
         };
         let (mixed, seen) = attend(pass, layer, part(0), part(1), part(2), wanted);
-        x = x + model.linear(&format!("{p}.attn.c_proj"), mixed);
+        x = x + masks.apply(model.linear(&format!("{p}.attn.c_proj"), mixed));
         attention = seen;
 
         let h = model.linear(
             &format!("{p}.mlp.c_fc"),
             norm(&format!("{p}.ln_2"), x.clone()),
         );
-        x = x + model.linear(&format!("{p}.mlp.c_proj"), gelu_new(h));
+        x = x + masks.apply(model.linear(&format!("{p}.mlp.c_proj"), gelu_new(h)));
     }
     (norm("transformer.ln_f", x), attention)
 }

@@ -3,6 +3,7 @@
 //! Sources: Llama 2 (arXiv 2307.09288), Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388). N = B·T rows throughout.
 
 use super::attention::{Pass, attend};
+use super::dropout::Masks;
 use super::host::{self, silu};
 use super::{Decoder, ForwardOptions};
 use burn::tensor::module::embedding;
@@ -18,8 +19,10 @@ pub(crate) fn trunk(
     let config = &model.config;
     let rows = pass.batch * pass.tokens;
     let gain = |name: &str| model.weights.vector(&format!("{name}.weight"));
-    let mut x = embedding(model.weights.matrix("model.embed_tokens.weight"), ids)
+    let mut masks = Masks::new(opts.dropout);
+    let x = embedding(model.weights.matrix("model.embed_tokens.weight"), ids)
         .reshape([rows, config.hidden_size]);
+    let mut x = masks.apply(x);
     let mut attention = None;
     for layer in 0..config.layers {
         let p = format!("model.layers.{layer}");
@@ -31,7 +34,7 @@ pub(crate) fn trunk(
             config.norm_eps,
         );
         let (mixed, seen) = self_attention(model, &p, layer, h, pass, wanted);
-        x = x + model.linear(&format!("{p}.self_attn.o_proj"), mixed);
+        x = x + masks.apply(model.linear(&format!("{p}.self_attn.o_proj"), mixed));
         attention = seen;
 
         let h = rms_norm(
@@ -41,7 +44,7 @@ pub(crate) fn trunk(
         );
         let gate = model.linear(&format!("{p}.mlp.gate_proj"), h.clone());
         let up = model.linear(&format!("{p}.mlp.up_proj"), h);
-        x = x + model.linear(&format!("{p}.mlp.down_proj"), silu(gate) * up);
+        x = x + masks.apply(model.linear(&format!("{p}.mlp.down_proj"), silu(gate) * up));
     }
     (rms_norm(x, gain("model.norm"), config.norm_eps), attention)
 }

@@ -6,6 +6,7 @@
 mod attention;
 mod config;
 mod decoder;
+mod dropout;
 mod error;
 mod generate;
 pub mod gguf;
@@ -25,6 +26,7 @@ mod weights;
 
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use decoder::{Decoder, ForwardOptions, TrunkOutput};
+pub use dropout::Dropout;
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generated};
 pub use lora::{ExportedLora, Lora, LoraConfig};

@@ -9,7 +9,8 @@
 
 use super::ava_terms::{AvaOptions, AvaTerms, constant};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, options,
+    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, Variant,
+    options,
 };
 use crate::reward::{Steps, StepsConfig};
 use burn::tensor::Tensor;
@@ -22,6 +23,32 @@ pub const METHOD: Method = Method {
     citation: "AVA, arXiv 2411.09341, Eq. 5-14",
     build: |options| Ok(Box::new(AvaD::new(options)?)),
     defaults: options::defaults::<AvaOptions>,
+    variants: &[
+        Variant {
+            name: "w/o ptq",
+            options: &[
+                ("q_head", "own"),
+                ("q_mode", "logits"),
+                ("ll", "normalised"),
+            ],
+            note: "Q from a fresh head of its own in place of the pretrained LM head",
+        },
+        Variant {
+            name: "as printed",
+            options: &[
+                ("q_mode", "paper_prob"),
+                ("alpha", "10.0"),
+                ("ll", "paper_eq13"),
+                ("terminal", "drop"),
+                ("ll_last", "false"),
+                ("reward_read", "state"),
+                ("rwt", "reward_and_q"),
+                ("rwt_scale", "literal"),
+                ("normalise", "sum"),
+            ],
+            note: "every formula as printed; alpha, beta, gamma and lambda are not in the paper and stay ours",
+        },
+    ],
 };
 
 /// AVA-d with its options.

@@ -21,7 +21,7 @@ use super::comparison::{self, Comparison, PairFit};
 use super::math::{log_one_minus_exp, log_standard_normal_cdf, row_sum, sides};
 use super::options::{self, check};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
+    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, Variant,
     reward_terms,
 };
 use crate::reward::{LikelihoodForm, Steps, StepsConfig};
@@ -36,7 +36,70 @@ pub const METHOD: Method = Method {
     citation: "AVA, arXiv 2411.09341, Eq. 15-18, Alg. 1",
     build: |options| Ok(Box::new(AvaP::new(options)?)),
     defaults: options::defaults::<AvaPOptions>,
+    variants: VARIANTS,
 };
+
+/// The rows of the paper's ablation table, and its formulas as printed. The paper's full system weights both heads by
+/// attention; the default here does not.
+const VARIANTS: &[Variant] = &[
+    Variant {
+        name: "with rwt",
+        options: &[("rwt", "reward_and_q")],
+        note: "both heads weighted by attention (Eq. 11), as in the paper's full system; weights of mean 1",
+    },
+    Variant {
+        name: "w/o rwt",
+        options: &[("rwt", "off")],
+        note: "without attention weighting; the default here",
+    },
+    Variant {
+        name: "w/o neg",
+        options: &[("neg", "none")],
+        note: "without the rejected answers' likelihood",
+    },
+    Variant {
+        name: "w/o irl",
+        options: &[("lambda", "0.0"), ("kappa", "0.0")],
+        note: "without the inverse-RL terms: neither the TD term nor the prior it is weighed against",
+    },
+    Variant {
+        name: "w/o td",
+        options: &[("lambda", "0.0")],
+        note: "without the TD term alone; the prior stays (not in the paper)",
+    },
+    Variant {
+        name: "w/o cer",
+        options: &[("cer_weight", "0.0")],
+        note: "without the contrastive expected return",
+    },
+    Variant {
+        name: "w/o ptq",
+        options: &[
+            ("q_head", "own"),
+            ("q_mode", "logits"),
+            ("ll", "normalised"),
+        ],
+        note: "Q from a fresh head of its own in place of the pretrained LM head",
+    },
+    Variant {
+        name: "as printed",
+        options: &[
+            ("q_mode", "paper_prob"),
+            ("alpha", "10.0"),
+            ("ll", "paper_eq13"),
+            ("terminal", "drop"),
+            ("ll_last", "false"),
+            ("reward_read", "state"),
+            ("rwt", "reward_and_q"),
+            ("rwt_scale", "literal"),
+            ("neg", "paper"),
+            ("cer", "sigmoid"),
+            ("cer_score", "last"),
+            ("normalise", "sum"),
+        ],
+        note: "every formula as printed; alpha, beta, gamma and lambda are not in the paper and stay ours",
+    },
+];
 
 /// What the rejected answer's likelihood contributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -75,6 +75,16 @@ pub struct AvrilTerms {
     pub delta: Tensor<1>,
 }
 
+/// KL[N(mean, exp(log_std)^2) || N(0, s0^2)] per element, s0 `prior_sd` above 0.
+pub(super) fn kl_to_prior<const D: usize>(
+    mean: Tensor<D>,
+    log_std: Tensor<D>,
+    prior_sd: f64,
+) -> Tensor<D> {
+    let second_moment = log_std.clone().mul_scalar(2.0).exp() + mean.square();
+    second_moment.div_scalar(2.0 * prior_sd * prior_sd) - log_std + (prior_sd.ln() - 0.5)
+}
+
 /// The loss of N rows.
 pub fn avril(rows: AvrilRows, options: &AvrilOptions) -> AvrilTerms {
     let n = rows.q.dims()[0];
@@ -86,8 +96,7 @@ pub fn avril(rows: AvrilRows, options: &AvrilOptions) -> AvrilTerms {
     let delta =
         take(rows.q, rows.actions) - take(rows.q_next, rows.next_actions).mul_scalar(options.gamma);
     let (mu, rho, s0) = (rows.mean, rows.log_std, options.prior_sd);
-    let second_moment = rho.clone().mul_scalar(2.0).exp() + mu.clone().square();
-    let kl = second_moment.div_scalar(2.0 * s0 * s0) - rho.clone() + (s0.ln() - 0.5);
+    let kl = kl_to_prior(mu.clone(), rho.clone(), s0);
     let log_q = log_density(delta.clone(), mu, rho);
     let total = nll.clone().sum() + kl.clone().sum().mul_scalar(options.kappa)
         - log_q.clone().sum().mul_scalar(options.lambda);

@@ -31,6 +31,7 @@ pub const METHOD: Method = Method {
     citation: "Bradley and Terry 1952; arXiv 2203.02155, Eq. 1",
     build: |options| Ok(Box::new(BradleyTerry::new(options)?)),
     defaults: options::defaults::<BradleyTerryOptions>,
+    variants: &[],
 };
 
 /// The same on the sum of token rewards: it localises preferences by itself, and is the baseline that every claim about
@@ -54,6 +55,7 @@ pub const SUM: Method = Method {
         defaults["score"] = "sum".into();
         defaults
     },
+    variants: &[],
 };
 
 /// Options. Each default has its reason beside it.

@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     citation: "DPO, arXiv 2305.18290, Eq. 7; IPO, arXiv 2310.12036, Eq. 17",
     build: |options| Ok(Box::new(Dpo::new(options)?)),
     defaults: options::defaults::<DpoOptions>,
+    variants: &[],
 };
 
 /// The form of the loss.

@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     citation: "after Fine-grained Supervision, arXiv 2406.02756",
     build: |options| Ok(Box::new(FineGrained::new(options)?)),
     defaults: options::defaults::<FineGrainedOptions>,
+    variants: &[],
 };
 
 /// Options. Each default has its reason beside it.

@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     citation: "Insights from the Inverse, arXiv 2410.12491",
     build: |options| Ok(Box::new(IrlMargin::new(options)?)),
     defaults: options::defaults::<IrlMarginOptions>,
+    variants: &[],
 };
 
 /// The form of the loss.

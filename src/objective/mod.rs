@@ -11,6 +11,7 @@ pub mod ava_d;
 pub mod ava_p;
 mod ava_terms;
 pub mod avril;
+pub mod avril_tokens;
 pub mod bradley_terry;
 pub mod comparison;
 pub mod dpo;
@@ -20,6 +21,7 @@ mod math;
 pub(crate) mod options;
 pub mod pref_transformer;
 pub mod preference;
+pub mod red;
 mod scores;
 pub mod secrets2;
 
@@ -108,9 +110,14 @@ pub trait Objective: Send + Sync {
     fn needs_edit_labels(&self) -> bool {
         false
     }
-    /// Whether `extras.features` must be filled from two dropout passes.
-    fn needs_features(&self) -> bool {
+    /// Whether [`Steps::with_prefix_scores`] must be called first.
+    fn needs_prefix_scores(&self) -> bool {
         false
+    }
+    /// The rate, above 0 and below 1, of the two dropout passes that training fills `extras.features` from; `None` where
+    /// nothing reads them.
+    fn feature_dropout(&self) -> Option<f64> {
+        None
     }
     /// Whether every training pair must carry a preference strength, and which share of the pairs, those of lowest strength,
     /// has its labels swapped; `None` where strengths are not read.
@@ -168,6 +175,33 @@ pub struct Method {
     pub build: fn(&serde_json::Value) -> Result<Box<dyn Objective>, ObjectiveError>,
     /// Every option with its default.
     pub defaults: fn() -> serde_json::Value,
+    /// Settings that its source names.
+    pub variants: &'static [Variant],
+}
+
+/// Options under the name that a method's source gives them: an ablation, or the formula as printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// The source's name.
+    pub name: &'static str,
+    /// Names and values (JSON) of the options that differ from the defaults.
+    pub options: &'static [(&'static str, &'static str)],
+    /// What it takes away or brings, in a sentence.
+    pub note: &'static str,
+}
+
+impl Variant {
+    /// Its options as a JSON object.
+    pub fn options(&self) -> serde_json::Value {
+        self.options
+            .iter()
+            .map(|(name, value)| {
+                let value = serde_json::from_str(value).unwrap_or_else(|_| (*value).into());
+                ((*name).to_owned(), value)
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
 }
 
 /// All methods that a run can train. Secrets of RLHF II ([`secrets2`]) also needs rows with the strengths of an ensemble,
@@ -175,12 +209,14 @@ pub struct Method {
 pub const METHODS: &[Method] = &[
     ava_p::METHOD,
     ava_d::METHOD,
+    avril_tokens::METHOD,
     preference::PROBIT,
     preference::LOGISTIC,
     bradley_terry::SUM,
     bradley_terry::METHOD,
     dpo::METHOD,
     pref_transformer::METHOD,
+    red::METHOD,
     fine_grained::METHOD,
     irl_margin::METHOD,
     secrets2::METHOD,
@@ -218,6 +254,24 @@ mod tests {
                     "{}",
                     method.name
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn every_variant_builds_and_says_only_what_differs_or_is_the_default_by_name() {
+        for method in METHODS {
+            for variant in method.variants {
+                let options = variant.options();
+                let built = build(method.name, &options);
+                assert!(built.is_ok(), "{} {}", method.name, variant.name);
+                // All words and numbers are plain JSON or plain words: none is lost on the way.
+                let defaults = (method.defaults)();
+                for (name, value) in options.as_object().expect("an object") {
+                    let kinds = (value.is_string(), value.is_number());
+                    let wanted = (defaults[name].is_string(), defaults[name].is_number());
+                    assert_eq!(kinds, wanted, "{} {name}", variant.name);
+                }
             }
         }
     }

@@ -28,6 +28,7 @@ pub const METHOD: Method = Method {
     citation: "Preference Transformer, arXiv 2303.00957, section 4",
     build: |options| Ok(Box::new(PrefTransformer::new(options)?)),
     defaults: options::defaults::<PrefTransformerOptions>,
+    variants: &[],
 };
 
 /// How weighted rewards become a return.

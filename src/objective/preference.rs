@@ -33,6 +33,7 @@ pub const PROBIT: Method = Method {
     citation: "Thurstone 1927, with the posterior of AVA, arXiv 2411.09341",
     build: |options| Ok(Box::new(Preference::probit(options)?)),
     defaults: options::defaults::<ProbitOptions>,
+    variants: &[],
 };
 
 /// The logistic entry in [`METHODS`](super::METHODS).
@@ -42,6 +43,7 @@ pub const LOGISTIC: Method = Method {
     citation: "MacKay 1992, with the posterior of AVA, arXiv 2411.09341",
     build: |options| Ok(Box::new(Preference::logistic(options)?)),
     defaults: options::defaults::<LogisticOptions>,
+    variants: &[],
 };
 
 /// Options of both. Each default has its reason beside it.

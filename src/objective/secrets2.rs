@@ -9,11 +9,14 @@
 //!
 //! Source: *Secrets of RLHF in Large Language Models Part II*, arXiv 2401.06080, Eq. 4-6 and 9. Eq. 6 prints the margin
 //! outside the sigmoid, where it has no effect; here it is inside, and changes sign with a flipped label (ours).
+//!
+//! h and h' are the trunk's states at an answer's last token, from two passes under dropout beside the pass that gives r.
+//! Dropout belongs to training: on held-out rows the loss has no contrastive term.
 
 use super::math::sides;
 use super::options::{self, check, check_steps};
 use super::{
-    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
+    Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, Variant,
     reward_terms,
 };
 use crate::reward::{Steps, StepsConfig};
@@ -28,6 +31,32 @@ pub const METHOD: Method = Method {
     citation: "Secrets of RLHF II, arXiv 2401.06080, Eq. 4-6, 9",
     build: |options| Ok(Box::new(Secrets2::new(options)?)),
     defaults: options::defaults::<Secrets2Options>,
+    variants: &[
+        Variant {
+            name: "label flip",
+            options: &[("flip_fraction", "0.1"), ("margin_scale", "0.0")],
+            note: "the labels of the pairs of lowest strength swapped",
+        },
+        Variant {
+            name: "soft label + margin",
+            options: &[("smoothing", "0.1")],
+            note: "adaptive margins, and smoothing where the strength is negative (a is not in the paper)",
+        },
+        Variant {
+            name: "SimCSE",
+            options: &[("contrastive_weight", "1.0"), ("margin_scale", "0.0")],
+            note: "Bradley-Terry with the contrastive term on answers; reads no strengths",
+        },
+        Variant {
+            name: "SimCSE-diff",
+            options: &[
+                ("contrastive_weight", "1.0"),
+                ("margin_scale", "0.0"),
+                ("features", "difference"),
+            ],
+            note: "the same on differences of the two answers",
+        },
+    ],
 };
 
 /// Which pairs are smoothed.
@@ -74,6 +103,8 @@ pub struct Secrets2Options {
     pub tau: f64,
     /// What SimCSE compares.
     pub features: Features,
+    /// Dropout rate of the two passes that SimCSE compares; 0.05: the paper's.
+    pub dropout: f64,
 }
 
 impl Default for Secrets2Options {
@@ -88,6 +119,7 @@ impl Default for Secrets2Options {
             contrastive_weight: 0.0,
             tau: 0.05,
             features: Features::Pairs,
+            dropout: 0.05,
         }
     }
 }
@@ -145,6 +177,13 @@ impl Secrets2 {
             o.tau,
             "above 0",
         )?;
+        check(
+            o.dropout > 0.0 && o.dropout < 1.0,
+            name,
+            "dropout",
+            o.dropout,
+            "above 0 and below 1",
+        )?;
         Ok(Self { options })
     }
 }
@@ -177,8 +216,9 @@ impl Objective for Secrets2 {
         Vec::new()
     }
 
-    fn needs_features(&self) -> bool {
-        self.options.contrastive_weight > 0.0
+    fn feature_dropout(&self) -> Option<f64> {
+        let o = &self.options;
+        (o.contrastive_weight > 0.0).then_some(o.dropout)
     }
 
     fn strength(&self) -> Option<f64> {

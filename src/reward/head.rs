@@ -1,6 +1,8 @@
 //! The reward head of TQR (transformer with Q and reward heads): two numbers a position, the posterior's mean and the
 //! raw value of its spread. Source: AVA, arXiv 2411.09341, Eq. 8-10; the form (one linear layer on the hidden state
 //! after the final norm) and the start at zero are ours: the posterior starts exactly at the prior N(0, 1).
+//!
+//! Q is read off the language model's head. AVA's ablation "w/o ptq" gives Q a fresh head of its own, Q = W h.
 
 use super::{HeadValues, Layout, Rwt, StepsConfig, attention_received, reward_weights};
 use crate::model::{Weight, Weights};
@@ -11,14 +13,24 @@ pub const HEAD_WEIGHT: &str = "reward_head.weight";
 /// Name of the bias `[2]` in checkpoints.
 pub const HEAD_BIAS: &str = "reward_head.bias";
 
+/// Name of the Q-head `[H, V]` in checkpoints.
+pub const Q_HEAD: &str = "q_head.weight";
+
+/// Standard deviation of a fresh Q-head: that of a fresh language model's matrices (GPT-2's initialisation).
+const Q_HEAD_STD: f64 = 0.02;
+
+/// Keeps the Q-head's numbers apart from those of the reward weights, which are drawn from the same seed.
+const Q_HEAD_STREAM: u64 = 1;
+
 /// Names of the reward weights' query and key layers `[H, d]`.
 const WEIGHT_QUERY: &str = "reward_weights.query";
 const WEIGHT_KEY: &str = "reward_weights.key";
 
-/// A linear layer from hidden states to (mean, raw spread).
+/// A linear layer from hidden states to (mean, raw spread), with what a method asks for beside it.
 #[derive(Clone, Debug)]
 pub struct RewardHead {
-    /// `reward_head.weight` `[H, 2]` and `reward_head.bias` `[2]`.
+    /// `reward_head.weight` `[H, 2]` and `reward_head.bias` `[2]`; queries and keys of reward weights and a Q-head where
+    /// they were added.
     pub weights: Weights,
 }
 
@@ -56,6 +68,29 @@ impl RewardHead {
             self.weights.insert(name, Weight::Matrix(tensor));
         }
         self
+    }
+
+    /// Adds a Q-head, a bias-free layer `[H, V]` drawn from `seed`: the same numbers on every device.
+    pub fn with_q_head(
+        mut self,
+        hidden: usize,
+        vocabulary: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let mut random = crate::world::Rng::stream(seed, Q_HEAD_STREAM);
+        let values: Vec<f32> = (0..hidden * vocabulary)
+            .map(|_| (Q_HEAD_STD * random.normal()) as f32)
+            .collect();
+        let tensor = Tensor::from_data(TensorData::new(values, [hidden, vocabulary]), device);
+        self.weights.insert(Q_HEAD, Weight::Matrix(tensor));
+        self
+    }
+
+    /// The Q-head's numbers `[N, V]` for hidden states `[N, H]`; `None` without that head.
+    pub fn q_logits(&self, hidden: Tensor<2>) -> Option<Tensor<2>> {
+        self.weights.get(Q_HEAD)?;
+        Some(hidden.matmul(self.weights.matrix(Q_HEAD)))
     }
 
     /// The head's word on every position of hidden states `[B, T, H]`.

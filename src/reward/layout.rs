@@ -51,6 +51,25 @@ impl Layout {
             .collect()
     }
 
+    /// Of each token `[B, T]` the place in its row whose score stands for the text up to it: its own in the answer, the
+    /// answer's last token so far between two turns and behind the answer, its own again before the answer.
+    pub fn score_places(&self) -> Vec<usize> {
+        let (t, s) = (self.tokens, self.steps());
+        let mask = self.step_mask();
+        let mut places = Vec::with_capacity(self.rows * t);
+        for b in 0..self.rows {
+            let mut last = None;
+            for i in 0..t {
+                // The action of step i-1 is token i.
+                if i > 0 && mask[b * s + i - 1] {
+                    last = Some(i);
+                }
+                places.push(last.unwrap_or(i));
+            }
+        }
+        places
+    }
+
     /// For each row the largest step with M, or `None` for a row without steps.
     pub fn last_steps(&self) -> Vec<Option<usize>> {
         let s = self.steps();

@@ -7,7 +7,7 @@ mod record;
 mod steps;
 mod weights;
 
-pub use head::{HEAD_BIAS, HEAD_WEIGHT, RewardHead};
+pub use head::{HEAD_BIAS, HEAD_WEIGHT, Q_HEAD, RewardHead};
 pub use layout::Layout;
 pub(crate) use posterior::ERFCX_FIT;
 pub use posterior::{
@@ -19,8 +19,8 @@ pub use record::{
     TokenRewardRecord, Trust, Uncertainty,
 };
 pub use steps::{
-    ActionValues, Extras, HeadValues, LikelihoodForm, Normaliser, QMode, RewardRead, Rwt, RwtScale,
-    SigmaParam, StepIndex, StepValues, Steps, StepsConfig, action_values, assemble,
+    ActionValues, Extras, HeadValues, LikelihoodForm, Normaliser, QHead, QMode, RewardRead, Rwt,
+    RwtScale, SigmaParam, StepIndex, StepValues, Steps, StepsConfig, action_values, assemble,
     weighted_action_values,
 };
 pub use weights::{attention_received, reward_weights};

@@ -32,6 +32,16 @@ pub enum QMode {
     PaperProb,
 }
 
+/// Whose numbers Q is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QHead {
+    /// The language model's own head, pretrained.
+    Lm,
+    /// A fresh linear layer `[H, V]` that trains with the reward head (AVA's ablation "w/o ptq").
+    Own,
+}
+
 /// The form of the log-likelihood term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +98,8 @@ pub enum RwtScale {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StepsConfig {
+    /// lm: Q starts from what the language model knows.
+    pub q_head: QHead,
     /// logsoftmax: no free constant per state.
     pub q_mode: QMode,
     /// Temperature of Q. 1: Q is the log-policy and the sampling policy is the language model.
@@ -119,6 +131,7 @@ pub struct StepsConfig {
 impl Default for StepsConfig {
     fn default() -> Self {
         Self {
+            q_head: QHead::Lm,
             q_mode: QMode::LogSoftmax,
             alpha: 1.0,
             beta: 1.0,
@@ -144,6 +157,12 @@ impl StepsConfig {
         self.q_mode == QMode::LogSoftmax && beta_is_weight
     }
 
+    /// Whether Q depends on what the heads say (a head of its own, or reward weights on Q), so that it can only be read
+    /// after them.
+    pub fn q_after_heads(&self) -> bool {
+        self.q_head == QHead::Own || self.rwt == Rwt::RewardAndQ
+    }
+
     /// The raw number at which sigma is 1, so that an untrained head is the prior.
     pub fn raw_spread_at_prior(&self) -> f32 {
         match self.sigma_param {
@@ -164,6 +183,8 @@ pub struct Normaliser {
     pub rows: f64,
     /// Pairs, 0 for demonstrations.
     pub pairs: f64,
+    /// Steps whose next step counts too: the (s, a, s', a') of inverse reinforcement learning.
+    pub transitions: f64,
 }
 
 impl Normaliser {
@@ -173,6 +194,7 @@ impl Normaliser {
             steps: layout.step_mask().iter().filter(|m| **m).count() as f64,
             rows: layout.rows as f64,
             pairs: layout.pairs.unwrap_or(0) as f64,
+            transitions: layout.bootstrap_mask().iter().filter(|c| **c).count() as f64,
         }
     }
 
@@ -182,6 +204,7 @@ impl Normaliser {
             steps: self.steps + other.steps,
             rows: self.rows + other.rows,
             pairs: self.pairs + other.pairs,
+            transitions: self.transitions + other.transitions,
         }
     }
 }
@@ -423,6 +446,8 @@ pub struct Steps {
     pub reference_log_policy: Option<Tensor<2>>,
     /// Credit weights, where a method asks for them; see [`Steps::with_attention`].
     pub attention: Option<Tensor<2>>,
+    /// The head's mean for the text before each step's token; see [`Steps::with_prefix_scores`].
+    pub prefix_scores: Option<Tensor<2>>,
     /// What some methods need beside.
     pub extras: Extras,
     /// Counts over the whole batch.
@@ -451,6 +476,13 @@ impl Steps {
     /// Adds credit weights `[B, S]`, indexed by step.
     pub fn with_attention(mut self, weights: Tensor<2>) -> Self {
         self.attention = Some(weights.mask_fill(self.outside.clone(), 0.0));
+        self
+    }
+
+    /// Adds the head's mean for the text before each step's token `[B, S]`: the prompt's at an answer's first token, the
+    /// answer's so far at its others ([`Layout::score_places`]).
+    pub fn with_prefix_scores(mut self, scores: Tensor<2>) -> Self {
+        self.prefix_scores = Some(scores.mask_fill(self.outside.clone(), 0.0));
         self
     }
 
@@ -516,6 +548,7 @@ pub fn assemble(
         pairs: layout.pairs,
         reference_log_policy: None,
         attention: None,
+        prefix_scores: None,
         extras: Extras::default(),
         counts,
     }

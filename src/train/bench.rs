@@ -8,7 +8,7 @@ use super::config::{LoraConfig, TrainConfig, Trainable};
 use super::event::DeviceInfo;
 use super::forward::{Reader, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
-use super::run::{LoadedModel, count, prepare_trunk};
+use super::run::{LoadedModel, count, fresh_head, prepare_trunk};
 use crate::device::OpenDevice;
 use crate::model::{Architecture, Decoder, ModelConfig};
 use crate::objective::{Objective, Progress};
@@ -142,9 +142,10 @@ pub async fn bench(
     let objective = crate::objective::build(&config.method, &config.options)?;
     let autodiff = device.device.clone().autodiff();
     model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
-    let mut head = RewardHead::at_prior(
-        model.decoder.config.hidden_size,
-        objective.steps_config().raw_spread_at_prior(),
+    let mut head = fresh_head(
+        objective.as_ref(),
+        &model.decoder.config,
+        config.seed,
         &autodiff,
     );
     head.weights = head.weights.trainable(&autodiff, |_| true);

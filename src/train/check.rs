@@ -36,13 +36,6 @@ pub(super) fn clean_labels(
     objective: &dyn Objective,
     rows: &mut Arc<Vec<EncodedRow>>,
 ) -> Result<usize, TrainError> {
-    if objective.needs_features() {
-        return Err(TrainError::Setting {
-            setting: "contrastive_weight",
-            value: "above 0".into(),
-            way_out: "set it to 0: no run makes the two dropout passes that the contrastive term compares, and it would be silently absent",
-        });
-    }
     let Some(fraction) = objective.strength() else {
         return Ok(0);
     };
@@ -86,6 +79,12 @@ impl TrainConfig {
     pub fn check(&self) -> Result<Box<dyn Objective>, TrainError> {
         check_settings(self)?;
         let objective = crate::objective::build(&self.method, &self.options)?;
+        if objective.feature_dropout().is_some() && matches!(self.trainable, Trainable::Heads) {
+            return Err(TrainError::Rows(format!(
+                "the contrastive term of `{}` teaches the trunk, and `trainable.mode = heads` keeps it still; train `full` or `lora`, or set `contrastive_weight` to 0",
+                self.method
+            )));
+        }
         if objective.needs_reference() && matches!(self.trainable, Trainable::Heads) {
             return Err(TrainError::Rows(format!(
                 "`{}` moves the policy away from a reference, and `trainable.mode = heads` keeps the policy still; train `full` or `lora`",

@@ -299,7 +299,7 @@ pub(super) async fn scorer(
     }
     let mut head = fresh_head(
         objective.as_ref(),
-        model.decoder.config.hidden_size,
+        &model.decoder.config,
         state.config.seed,
         &device.device,
     );

@@ -2,12 +2,13 @@
 
 use super::TrainError;
 use super::dataset::{EncodedRow, layout};
-use crate::model::{Decoder, ForwardOptions};
+use crate::model::{Decoder, Dropout, ForwardOptions, TrunkOutput};
 use crate::objective::Objective;
 use crate::reward::{
-    ActionValues, Layout, Normaliser, RewardHead, StepValues, Steps, action_values, assemble,
+    ActionValues, Layout, Normaliser, RewardHead, Rwt, StepValues, Steps, StepsConfig,
+    action_values, assemble, weighted_action_values,
 };
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use std::collections::HashMap;
 
 /// Largest cache of frozen-trunk states, in numbers. Two GiB: beyond it rows are computed again at each visit.
@@ -29,10 +30,9 @@ pub struct TrunkCache {
 struct CachedAnswer {
     /// `[T', H]`, T' the answer's own tokens.
     hidden: Vec<f32>,
-    /// Per step `[T'-1]`, zero where the step mask is zero.
-    q: Vec<f32>,
-    log_likelihood: Vec<f32>,
-    log_policy: Vec<f32>,
+    /// q, ll and log B per step, three times `[T'-1]`, zero where the step mask is zero; `None` where heads that train have
+    /// a say in them.
+    per_step: Option<[Vec<f32>; 3]>,
 }
 
 /// The cache as one batch of training rows sees it.
@@ -158,6 +158,15 @@ pub async fn steps_of(
     Ok(read_steps(reader, layout, normaliser, device, trunk).steps)
 }
 
+/// [`Layout::score_places`] on the device, `[B, T]`.
+pub(super) fn score_places(layout: &Layout, device: &Device) -> Tensor<2, Int> {
+    let places: Vec<i32> = layout.score_places().iter().map(|p| *p as i32).collect();
+    Tensor::from_data(
+        TensorData::new(places, [layout.rows, layout.tokens]),
+        device,
+    )
+}
+
 /// What a credit needs beside the steps.
 pub(super) struct Pass {
     /// The steps.
@@ -178,33 +187,55 @@ pub(super) fn read_steps(
     mut trunk: TrunkStates,
 ) -> Pass {
     let Reader {
-        decoder: _,
+        decoder,
         head,
         objective,
         reference,
     } = reader;
+    let cfg = objective.steps_config();
     let preference = objective
         .needs_attention()
         .then(|| head.preference_weights(trunk.hidden.clone(), layout))
         .flatten();
     let attention = trunk.attention.take();
-    let output = head.forward(trunk.hidden, layout, objective.steps_config());
+    let output = head.forward(trunk.hidden.clone(), layout, cfg);
     let head_mean = output.mean.clone();
-    let mut steps = assemble(
-        layout,
-        trunk.per_step,
-        output,
-        objective.steps_config(),
-        normaliser,
-        device,
-    );
+    let per_step = match trunk.per_step {
+        Some(values) => values,
+        None => {
+            let actions = Actions::of(layout, device);
+            let hidden = actions.states(trunk.hidden);
+            let logits = match head.q_logits(hidden.clone()) {
+                Some(logits) => logits,
+                None => decoder.logits(hidden),
+            };
+            let ids = actions.ids.clone();
+            let values = match (&output.weights, cfg.rwt) {
+                (Some(weights), Rwt::RewardAndQ) => {
+                    weighted_action_values(logits, ids, actions.at_states(weights.clone()), cfg)
+                }
+                _ => action_values(logits, ids, cfg),
+            };
+            actions.per_step(values)
+        }
+    };
+    let mut steps = assemble(layout, per_step, output, cfg, normaliser, device);
+    if objective.needs_prefix_scores() {
+        let scores = head_mean.clone().gather(1, score_places(layout, device));
+        // The text before the token of step s ends at position s.
+        steps = steps.with_prefix_scores(scores.narrow(1, 0, layout.steps()));
+    }
     if let Some(preference) = preference {
         // The reward of step s is read at position s+1, and so is its weight.
         steps = steps.with_attention(preference.narrow(1, 1, layout.steps()));
     }
     if let Some(reference) = reference {
-        let states = run_trunk(reference, objective, layout, device, false);
-        steps = steps.with_reference(states.per_step.log_policy);
+        let (actions, output) = (
+            Actions::of(layout, device),
+            forward(reference, layout, device, &ForwardOptions::default()),
+        );
+        let values = language_model_values(reference, &actions, output.hidden, cfg);
+        steps = steps.with_reference(values.log_policy);
     }
     Pass {
         steps,
@@ -218,12 +249,13 @@ pub(super) fn read_steps(
 pub(super) struct TrunkStates {
     /// After the final norm, `[B, T, H]`.
     pub(super) hidden: Tensor<3>,
-    per_step: StepValues,
+    /// What the language model's head says of the actions; `None` where [`StepsConfig::q_after_heads`].
+    per_step: Option<StepValues>,
     /// `[B, heads, T, T]` of the last layer, where asked for.
     attention: Option<Tensor<4>>,
 }
 
-/// Runs the trunk on a batch, and the LM head on its answers' positions.
+/// Runs the trunk on a batch, and the LM head on its answers' positions where Q is read off it.
 pub(super) fn run_trunk(
     decoder: &Decoder,
     objective: &dyn Objective,
@@ -231,69 +263,158 @@ pub(super) fn run_trunk(
     device: &Device,
     last_attention: bool,
 ) -> TrunkStates {
-    let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
-    let ids: Vec<i32> = layout.ids.iter().map(|id| *id as i32).collect();
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), device);
-    let output = decoder.forward(ids, &layout.segments, &ForwardOptions { last_attention });
-
-    // The vocabulary is wide: its logits are computed only where an answer's token is predicted.
-    let mask = layout.step_mask();
-    let mut positions = Vec::new();
-    let mut actions = Vec::new();
-    let mut places = vec![0i32; b * s];
-    for (place, counts) in mask.iter().enumerate() {
-        if *counts {
-            let (row, step) = (place / s, place % s);
-            places[place] = positions.len() as i32;
-            positions.push((row * t + step) as i32);
-            actions.push(layout.ids[row * t + step + 1] as i32);
-        }
-    }
-    // A batch of answers that were cut to nothing still has one position to compute; no step reads it.
-    if positions.is_empty() {
-        positions.push(0);
-        actions.push(0);
-    }
-    let n = positions.len();
-    let ints = |values: Vec<i32>| {
-        let len = values.len();
-        Tensor::<1, Int>::from_data(TensorData::new(values, [len]), device)
+    let options = ForwardOptions {
+        last_attention,
+        dropout: None,
     };
-    let hidden = output
-        .hidden
-        .clone()
-        .reshape([b * t, decoder.config.hidden_size]);
-    let hidden = hidden.select(0, ints(positions));
-    debug_assert_eq!(hidden.dims()[0], n);
-    let (cfg, actions) = (objective.steps_config(), ints(actions));
-    let direct = cfg
-        .reads_log_probabilities()
-        .then(|| decoder.log_probabilities(hidden.clone(), actions.clone(), cfg.alpha))
-        .flatten();
-    let values = match direct {
-        Some(q) => ActionValues::of_log_probabilities(q, cfg),
-        None => action_values(decoder.logits(hidden), actions, cfg),
-    };
-    let places = ints(places);
-    let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
-    let mask = Tensor::<2>::from_data(TensorData::new(mask, [b, s]), device).equal_scalar(0.0);
-    let spread = |values: Tensor<1>| {
-        values
-            .select(0, places.clone())
-            .reshape([b, s])
-            .mask_fill(mask.clone(), 0.0)
-    };
+    let output = forward(decoder, layout, device, &options);
+    let cfg = objective.steps_config();
+    let per_step = (!cfg.q_after_heads()).then(|| {
+        let actions = Actions::of(layout, device);
+        language_model_values(decoder, &actions, output.hidden.clone(), cfg)
+    });
     TrunkStates {
         hidden: output.hidden,
         attention: output.attention,
-        per_step: StepValues {
-            q: spread(values.q),
-            log_likelihood: spread(values.log_likelihood),
-            log_policy: spread(values.log_policy),
-        },
+        per_step,
     }
 }
 
+/// Features `[B, H]` of a batch's answers, the trunk's states at their last tokens, from one pass under each of two masks
+/// of dropout.
+pub(super) fn dropout_features(
+    decoder: &Decoder,
+    layout: &Layout,
+    rate: f64,
+    seeds: [u64; 2],
+    device: &Device,
+) -> [Tensor<2>; 2] {
+    let (b, t) = (layout.rows, layout.tokens);
+    // The action of step s is token s+1. An answer that was cut to nothing is taken at its first token.
+    let ends: Vec<i32> = layout
+        .last_steps()
+        .iter()
+        .enumerate()
+        .map(|(row, step)| (row * t + step.map_or(0, |s| s + 1)) as i32)
+        .collect();
+    let ends = Tensor::<1, Int>::from_data(TensorData::new(ends, [b]), device);
+    seeds.map(|seed| {
+        let options = ForwardOptions {
+            last_attention: false,
+            dropout: Some(Dropout { rate, seed }),
+        };
+        let hidden = forward(decoder, layout, device, &options).hidden;
+        let [_, _, width] = hidden.dims();
+        hidden.reshape([b * t, width]).select(0, ends.clone())
+    })
+}
+
+/// The trunk on a batch's tokens.
+fn forward(
+    decoder: &Decoder,
+    layout: &Layout,
+    device: &Device,
+    options: &ForwardOptions,
+) -> TrunkOutput {
+    let shape = [layout.rows, layout.tokens];
+    let ids: Vec<i32> = layout.ids.iter().map(|id| *id as i32).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, shape), device);
+    decoder.forward(ids, &layout.segments, options)
+}
+
+/// Q, likelihood and log B of a batch's actions by the LM head, from the trunk's states `[B, T, H]`.
+fn language_model_values(
+    decoder: &Decoder,
+    actions: &Actions,
+    hidden: Tensor<3>,
+    cfg: &StepsConfig,
+) -> StepValues {
+    let (hidden, ids) = (actions.states(hidden), actions.ids.clone());
+    let direct = cfg
+        .reads_log_probabilities()
+        .then(|| decoder.log_probabilities(hidden.clone(), ids.clone(), cfg.alpha))
+        .flatten();
+    actions.per_step(match direct {
+        Some(q) => ActionValues::of_log_probabilities(q, cfg),
+        None => action_values(decoder.logits(hidden), ids, cfg),
+    })
+}
+
+/// A batch's N actions: the vocabulary is wide, and is read only where an answer's token is predicted.
+struct Actions {
+    /// b*T + s of every action's state, `[N]`.
+    positions: Tensor<1, Int>,
+    /// The tokens, `[N]`.
+    ids: Tensor<1, Int>,
+    /// Which of the N stands at b*S + s, `[B*S]`; any where none does.
+    places: Tensor<1, Int>,
+    /// Where none does, `[B, S]`.
+    outside: Tensor<2, Bool>,
+}
+
+impl Actions {
+    fn of(layout: &Layout, device: &Device) -> Self {
+        let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
+        let mask = layout.step_mask();
+        let mut positions = Vec::new();
+        let mut ids = Vec::new();
+        let mut places = vec![0i32; b * s];
+        for (place, counts) in mask.iter().enumerate() {
+            if *counts {
+                let (row, step) = (place / s, place % s);
+                places[place] = positions.len() as i32;
+                positions.push((row * t + step) as i32);
+                ids.push(layout.ids[row * t + step + 1] as i32);
+            }
+        }
+        // A batch of answers that were cut to nothing still has one position to compute; no step reads it.
+        if positions.is_empty() {
+            positions.push(0);
+            ids.push(0);
+        }
+        let ints = |values: Vec<i32>| {
+            let len = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), device)
+        };
+        let mask: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
+        let mask = Tensor::<2>::from_data(TensorData::new(mask, [b, s]), device);
+        Self {
+            positions: ints(positions),
+            ids: ints(ids),
+            places: ints(places),
+            outside: mask.equal_scalar(0.0),
+        }
+    }
+
+    /// The actions' rows `[N, H]` of states `[B, T, H]`.
+    fn states(&self, hidden: Tensor<3>) -> Tensor<2> {
+        let [b, t, h] = hidden.dims();
+        hidden.reshape([b * t, h]).select(0, self.positions.clone())
+    }
+
+    /// The actions' entries `[N]` of numbers `[B, T]` that stand at states.
+    fn at_states(&self, numbers: Tensor<2>) -> Tensor<1> {
+        let [b, t] = numbers.dims();
+        numbers.reshape([b * t]).select(0, self.positions.clone())
+    }
+
+    /// What is known of the actions as `[B, S]`, 0 elsewhere.
+    fn per_step(&self, values: ActionValues) -> StepValues {
+        let spread = |values: Tensor<1>| {
+            values
+                .select(0, self.places.clone())
+                .reshape(self.outside.dims())
+                .mask_fill(self.outside.clone(), 0.0)
+        };
+        StepValues {
+            q: spread(values.q),
+            log_likelihood: spread(values.log_likelihood),
+            log_policy: spread(values.log_policy),
+        }
+    }
+}
+
+/// A batch's states from those of its answers, in the layout's order.
 fn from_cache(
     answers: &[&CachedAnswer],
     layout: &Layout,
@@ -302,26 +423,30 @@ fn from_cache(
 ) -> TrunkStates {
     let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
     let mut hidden = vec![0.0f32; b * t * width];
-    let mut q = vec![0.0f32; b * s];
-    let mut log_likelihood = q.clone();
-    let mut log_policy = q.clone();
+    let mut per_step = std::array::from_fn::<_, 3, _>(|_| vec![0.0f32; b * s]);
     for (row, answer) in answers.iter().enumerate() {
         let at = row * t * width;
         hidden[at..at + answer.hidden.len()].copy_from_slice(&answer.hidden);
         let at = row * s;
-        q[at..at + answer.q.len()].copy_from_slice(&answer.q);
-        log_likelihood[at..at + answer.q.len()].copy_from_slice(&answer.log_likelihood);
-        log_policy[at..at + answer.q.len()].copy_from_slice(&answer.log_policy);
+        for (all, own) in per_step.iter_mut().zip(answer.per_step.iter().flatten()) {
+            all[at..at + own.len()].copy_from_slice(own);
+        }
     }
-    let steps = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [b, s]), device);
+    // One objective fills a cache: either every answer has these numbers or none has.
+    let known = answers.iter().all(|answer| answer.per_step.is_some());
+    let per_step = known.then(|| {
+        let [q, log_likelihood, log_policy] = per_step
+            .map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers, [b, s]), device));
+        StepValues {
+            q,
+            log_likelihood,
+            log_policy,
+        }
+    });
     TrunkStates {
         hidden: Tensor::from_data(TensorData::new(hidden, [b, t, width]), device),
         attention: None,
-        per_step: StepValues {
-            q: steps(q),
-            log_likelihood: steps(log_likelihood),
-            log_policy: steps(log_policy),
-        },
+        per_step,
     }
 }
 
@@ -333,9 +458,14 @@ async fn read_answers(
     let (t, s) = (layout.tokens, layout.steps());
     let [_, _, width] = trunk.hidden.dims();
     let hidden = super::read(trunk.hidden.clone().inner()).await?;
-    let q = super::read(trunk.per_step.q.clone().inner()).await?;
-    let log_likelihood = super::read(trunk.per_step.log_likelihood.clone().inner()).await?;
-    let log_policy = super::read(trunk.per_step.log_policy.clone().inner()).await?;
+    let per_step = match &trunk.per_step {
+        Some(values) => Some([
+            super::read(values.q.clone().inner()).await?,
+            super::read(values.log_likelihood.clone().inner()).await?,
+            super::read(values.log_policy.clone().inner()).await?,
+        ]),
+        None => None,
+    };
     let answers = (0..layout.rows).map(|row| {
         let tokens = layout.segments[row * t..(row + 1) * t]
             .iter()
@@ -344,9 +474,9 @@ async fn read_answers(
         let steps = row * s..row * s + tokens.saturating_sub(1);
         CachedAnswer {
             hidden: hidden[row * t * width..(row * t + tokens) * width].to_vec(),
-            q: q[steps.clone()].to_vec(),
-            log_likelihood: log_likelihood[steps.clone()].to_vec(),
-            log_policy: log_policy[steps].to_vec(),
+            per_step: per_step
+                .as_ref()
+                .map(|all| std::array::from_fn(|i| all[i][steps.clone()].to_vec())),
         }
     });
     Ok(answers.collect())

@@ -29,7 +29,7 @@ fn scorer_of(run: &Run, credit: &'static Credit) -> Scorer {
     pollster::block_on(Scorer::with_credit(model, &bytes, device, credit)).expect("a scorer")
 }
 
-/// Every method with its own token rewards, then every credit that fits on three kinds of score.
+/// Every method and every named variant of one with its own token rewards, then every credit that fits on three kinds of score.
 fn subjects() -> &'static Shared {
     static SUBJECTS: OnceLock<Shared> = OnceLock::new();
     SUBJECTS.get_or_init(|| {
@@ -42,6 +42,17 @@ fn subjects() -> &'static Shared {
                 scorer: run.scorer().expect("a scorer"),
                 pairs,
             });
+        }
+        for method in METHODS {
+            for variant in method.variants {
+                let run = trained(method.name, variant.options(), 3, 40);
+                let pairs = run.held_out()[0].sides.len() == 2;
+                subjects.push(Subject {
+                    name: format!("{} {}", method.name, variant.name),
+                    scorer: run.scorer().expect("a scorer"),
+                    pairs,
+                });
+            }
         }
         for (method, options) in [
             ("bradley_terry", json!({})),

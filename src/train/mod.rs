@@ -10,6 +10,8 @@ mod event;
 mod export;
 mod figures;
 mod forward;
+#[cfg(test)]
+mod heads_tests;
 mod host;
 pub mod ignorance;
 #[cfg(test)]

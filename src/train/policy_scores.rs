@@ -78,12 +78,7 @@ impl Scorer {
         batch_size: usize,
     ) -> Self {
         let objective = LogProbability::new(score);
-        let head = fresh_head(
-            &objective,
-            model.decoder.config.hidden_size,
-            0,
-            &device.device,
-        );
+        let head = fresh_head(&objective, &model.decoder.config, 0, &device.device);
         let provenance = Provenance {
             method: objective.name().into(),
             model: model.name.clone(),

@@ -119,7 +119,7 @@ impl Run {
         }
         let steps = self.objective.steps_config();
         Some(format!(
-            "{} seed {} batch {} {} length {} q {:?} {} {} {:?}",
+            "{} seed {} batch {} {} length {} q {:?} {} {} {:?}{}",
             self.info.data_fingerprint,
             self.config.seed,
             self.config.batch_size,
@@ -128,7 +128,11 @@ impl Run {
             steps.q_mode,
             steps.alpha,
             steps.beta,
-            steps.ll
+            steps.ll,
+            match steps.q_after_heads() {
+                true => ", read after the heads",
+                false => "",
+            }
         ))
     }
 

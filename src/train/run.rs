@@ -5,7 +5,7 @@
 
 use super::check::{check_rows, check_vocabulary};
 use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout};
-use super::forward::{Reader, TrunkCache, steps_of};
+use super::forward::{Reader, TrunkCache, dropout_features, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::ready::{ReadyRows, kind_of};
 use super::schedule::factor;
@@ -15,10 +15,11 @@ use super::{
 };
 use crate::data::Rows;
 use crate::device::OpenDevice;
-use crate::model::{Decoder, Lora};
+use crate::model::{Decoder, Lora, ModelConfig};
 use crate::objective::{Objective, Progress};
-use crate::reward::{Extras, Layout, Normaliser, RewardHead, Rwt, Steps};
+use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
 use crate::text::{TextTokenizer, Truncation};
+use crate::world::Rng;
 use burn::tensor::{Device, Tensor, TensorData, Transaction};
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ impl Run {
         model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
         let mut head = fresh_head(
             objective.as_ref(),
-            model.decoder.config.hidden_size,
+            &model.decoder.config,
             config.seed,
             &autodiff,
         );
@@ -326,7 +327,7 @@ impl Run {
         let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
         let mut kept: Vec<Steps> = Vec::new();
         let autodiff = self.device.device.clone().autodiff();
-        for (batch, layout) in batches.iter().zip(&layouts) {
+        for (micro, (batch, layout)) in batches.iter().zip(&layouts).enumerate() {
             let steps = steps_of(
                 Reader {
                     decoder: &self.model.decoder,
@@ -340,15 +341,18 @@ impl Run {
                 self.cache.lookup(batch, &self.train_rows),
             )
             .await?
-            .with_extras(extras(
-                self.objective.as_ref(),
-                &batch
-                    .iter()
-                    .map(|row| &self.train_rows[*row])
-                    .collect::<Vec<_>>(),
-                layout,
-                &self.device.device,
-            )?);
+            .with_extras(Extras {
+                features: self.features(micro, layout, &autodiff),
+                ..extras(
+                    self.objective.as_ref(),
+                    &batch
+                        .iter()
+                        .map(|row| &self.train_rows[*row])
+                        .collect::<Vec<_>>(),
+                    layout,
+                    &self.device.device,
+                )?
+            });
             let evaluation = self.objective.evaluate(&steps, progress);
             let mut backward = evaluation.loss.backward();
             collect_gradients(
@@ -461,6 +465,22 @@ impl Run {
         Ok(metrics)
     }
 
+    /// Two dropout passes' features of micro-batch `micro` of this step, where the method reads them. Their masks depend
+    /// on the seed and on which step it is, and so are the same in a resumed run.
+    fn features(&self, micro: usize, layout: &Layout, device: &Device) -> Option<[Tensor<2>; 2]> {
+        let rate = self.objective.feature_dropout()?;
+        let passes = self.step * self.config.gradient_accumulation_steps + micro;
+        let mut random = Rng::stream(self.config.seed ^ DROPOUT_SALT, passes as u64);
+        let seeds = [random.next_u64(), random.next_u64()];
+        Some(dropout_features(
+            &self.model.decoder,
+            layout,
+            rate,
+            seeds,
+            device,
+        ))
+    }
+
     /// Looks for the first row whose own numbers are not finite.
     async fn name_broken_row(&self, batches: &[Vec<usize>], kept: Vec<Steps>) -> String {
         for (batch, steps) in batches.iter().zip(kept) {
@@ -512,6 +532,9 @@ pub(super) const REWARD_WEIGHT_WIDTH: usize = 64;
 
 /// Keeps the row order apart from initial weights drawn from the same seed.
 const SAMPLER_SALT: u64 = 0x5157_6e13_7a2f_90c4;
+
+/// Keeps masks of dropout apart from everything else drawn from the same seed.
+const DROPOUT_SALT: u64 = 0x9d3c_41e6_0b85_72af;
 
 /// What some methods need beside the steps: the rows' margins, and token labels from the minimal edit between the two
 /// answers of a pair.
@@ -579,32 +602,28 @@ pub(super) fn extras(
 
 /// Counts over all micro-batches of an optimiser step.
 pub(super) fn count(layouts: &[Layout]) -> Normaliser {
-    Normaliser {
-        steps: layouts
-            .iter()
-            .map(|layout| layout.step_mask().iter().filter(|m| **m).count())
-            .sum::<usize>() as f64,
-        rows: layouts.iter().map(|layout| layout.rows).sum::<usize>() as f64,
-        pairs: layouts
-            .iter()
-            .filter_map(|layout| layout.pairs)
-            .sum::<usize>() as f64,
-    }
+    layouts
+        .iter()
+        .map(Normaliser::of)
+        .fold(Normaliser::default(), Normaliser::plus)
 }
 
-/// A reward head at the prior, with reward weights where the method uses them.
+/// A reward head at the prior, with reward weights and a Q-head where the method uses them.
 pub(super) fn fresh_head(
     objective: &dyn Objective,
-    hidden: usize,
+    model: &ModelConfig,
     seed: u64,
     device: &Device,
 ) -> RewardHead {
-    let config = objective.steps_config();
-    let head = RewardHead::at_prior(hidden, config.raw_spread_at_prior(), device);
-    if config.rwt == Rwt::Off && !objective.needs_attention() {
-        return head;
+    let (config, hidden) = (objective.steps_config(), model.hidden_size);
+    let mut head = RewardHead::at_prior(hidden, config.raw_spread_at_prior(), device);
+    if config.rwt != Rwt::Off || objective.needs_attention() {
+        head = head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, seed, device);
     }
-    head.with_reward_weights(hidden, REWARD_WEIGHT_WIDTH, seed, device)
+    if config.q_head == QHead::Own {
+        head = head.with_q_head(hidden, model.vocab_size, seed, device);
+    }
+    head
 }
 
 pub(super) fn prepare_trunk(

@@ -2,7 +2,7 @@
 
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
-use super::forward::{Pass, Reader, read_steps, run_trunk};
+use super::forward::{Pass, Reader, read_steps, run_trunk, score_places};
 use super::ignorance::{AnswerVariance, Posterior, annotate};
 use super::run::{LoadedModel, Run, count};
 use super::{Metrics, TrainConfig, TrainError, Trainable};
@@ -14,7 +14,7 @@ use crate::reward::{
     Trust, Uncertainty,
 };
 use crate::text::{EncodedAnswer, TextTokenizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use std::sync::Arc;
 
 /// What one evaluation pass reads back from a batch.
@@ -259,7 +259,7 @@ impl Scorer {
         let scores = Scores::from_rewards(steps, own.clone(), own.zeros_like());
         let own = by_token(own);
         let prefix = self.credit.needs.prefixes.then(|| match ranking {
-            ScoreKind::Last => head_mean.gather(1, carried(&answer, rows, device)),
+            ScoreKind::Last => head_mean.gather(1, score_places(layout, device)),
             ScoreKind::Sum => own.clone().cumsum(1),
             ScoreKind::Mean => {
                 let count = by_token(steps.mask.clone()).cumsum(1).clamp_min(1.0);
@@ -352,23 +352,6 @@ impl Scorer {
 /// The answer's tokens that have a state before them, by their place in `ids`.
 pub(super) fn answer_tokens(encoded: &EncodedAnswer) -> impl Iterator<Item = usize> {
     (1..encoded.ids.len()).filter(|i| encoded.resp[*i])
-}
-
-/// Of each token `[B, T]` the place whose score stands for the text up to it: its own in the answer, the answer's last
-/// token so far between two turns and behind the answer, its own again before the answer.
-fn carried(answer: &[bool], rows: usize, device: &Device) -> Tensor<2, Int> {
-    let tokens = answer.len() / rows.max(1);
-    let mut places = Vec::with_capacity(answer.len());
-    for row in answer.chunks(tokens.max(1)) {
-        let mut last = None;
-        for (i, inside) in row.iter().enumerate() {
-            if *inside {
-                last = Some(i);
-            }
-            places.push(last.unwrap_or(i) as i32);
-        }
-    }
-    Tensor::from_data(TensorData::new(places, [rows, tokens]), device)
 }
 
 impl Run {

@@ -23,12 +23,25 @@ pub fn credits(json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Lists the methods with their switches and sources.
+/// Lists the methods with their switches, their sources, and which switches are what the source names.
 pub fn run(json: bool) -> Result<()> {
     if json {
         let methods: Vec<_> = METHODS
             .iter()
-            .map(|m| serde_json::json!({"name": m.name, "title": m.title, "citation": m.citation, "defaults": (m.defaults)()}))
+            .map(|m| {
+                let variants: Vec<_> = m
+                    .variants
+                    .iter()
+                    .map(|v| serde_json::json!({"name": v.name, "note": v.note, "options": v.options()}))
+                    .collect();
+                serde_json::json!({
+                    "name": m.name,
+                    "title": m.title,
+                    "citation": m.citation,
+                    "defaults": (m.defaults)(),
+                    "variants": variants,
+                })
+            })
             .collect();
         return print_line(&serde_json::to_string_pretty(&methods)?);
     }
@@ -41,6 +54,19 @@ pub fn run(json: bool) -> Result<()> {
             for (name, value) in options {
                 print_line(&format!("      -O {name}={value}"))?;
             }
+        }
+        for variant in method.variants {
+            let switches: Vec<String> = variant
+                .options
+                .iter()
+                .map(|(name, value)| format!("-O {name}={value}"))
+                .collect();
+            print_line(&format!(
+                "    \"{}\": {}\n        {}",
+                variant.name,
+                switches.join(" "),
+                variant.note
+            ))?;
         }
     }
     Ok(())

@@ -196,11 +196,20 @@ fn doubtful_labels_are_found_and_secrets2_trains_on_their_strengths() {
     .says(&["labels swapped"]);
     avascope(
         here,
+        &format!(
+            "{train} --data strong.jsonl -O contrastive_weight=1 --trainable heads --out still"
+        ),
+        &[],
+    )
+    .says(&["contrastive_weight", "`full` or `lora`"]);
+    avascope(
+        here,
         &format!("{train} --data strong.jsonl -O contrastive_weight=1 --out contrast"),
         &[],
     )
-    .code(2)
-    .says(&["contrastive_weight"]);
+    .code(0);
+    let term = metrics(&here.join("contrast"))[&("step".into(), 2)]["contrastive_loss"].as_f64();
+    assert!(term.is_some_and(|term| term > 0.0), "{term:?}");
     avascope(
         here,
         &format!("{train} --data strong.jsonl --out kept"),

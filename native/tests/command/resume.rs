@@ -64,6 +64,16 @@ fn a_run_of_heads_resumes_exactly() {
 }
 
 #[test]
+fn a_run_with_a_q_head_of_its_own_resumes_exactly() {
+    resumes_exactly("--trainable heads -O q_head=own -O q_mode=logits -O ll=normalised");
+}
+
+#[test]
+fn a_run_with_a_contrastive_term_resumes_exactly() {
+    resumes_exactly("--method secrets2 --trainable lora -O contrastive_weight=1 -O margin_scale=0");
+}
+
+#[test]
 fn a_run_with_reward_weights_resumes_exactly_and_is_scored() {
     resumes_exactly("--trainable heads -O rwt=reward -O rwt_scale=length -O rwt_sqrt_d=true");
     let scratch = tempfile::tempdir().unwrap();

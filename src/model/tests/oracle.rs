@@ -103,6 +103,7 @@ fn check_forward(model: &Decoder, b: &Batch, expected: &Value, left: bool) -> f6
         &b.mask,
         &ForwardOptions {
             last_attention: true,
+            ..ForwardOptions::default()
         },
     );
     let hidden = host(&out.hidden);

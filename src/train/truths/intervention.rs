@@ -322,7 +322,12 @@ impl Scorer {
                 .hidden
                 .reshape([b * t, decoder.config.hidden_size])
                 .select(0, ints(states));
-            let logits = decoder.logits(hidden).narrow(1, 0, known);
+            // The policy is softmax(beta Q), whichever head Q is read off.
+            let logits = match self.head.q_logits(hidden.clone()) {
+                Some(q) => q,
+                None => decoder.logits(hidden),
+            };
+            let logits = logits.narrow(1, 0, known);
             let out = Tensor::full([n, 1], -1e30, device);
             let likeliest = logits
                 .scatter(

@@ -143,10 +143,7 @@ mod tests {
         let plan = Plan::new(read(&path).unwrap()).unwrap();
         let listed: Vec<&str> = plan.systems.iter().map(|s| s.method.as_str()).collect();
         for method in avascope::objective::METHODS {
-            // It reads strengths that an ensemble of trained runs wrote beside the rows, which the world has none of.
-            let needs_strengths = method.name == "secrets2";
-            let there = listed.contains(&method.name);
-            assert!(there || needs_strengths, "{} is missing", method.name);
+            assert!(listed.contains(&method.name), "{} is missing", method.name);
         }
         assert_eq!(plan.config.seeds.len(), 5);
         assert!(plan.systems.iter().all(|s| s.tune == plan.systems[0].tune));
@@ -154,6 +151,32 @@ mod tests {
         // What its first lines say.
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(&format!("= {} trainings", plan.cell_count())));
+    }
+
+    #[test]
+    fn the_example_of_ablations_lists_all_that_the_paper_names() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-ablations.toml");
+        let plan = Plan::new(read(&path).unwrap()).unwrap();
+        let methods = avascope::objective::METHODS;
+        let ava = methods.iter().find(|m| m.name == "ava_p").unwrap();
+        // Options laid over the defaults: "w/o rwt" is the default itself.
+        let full = |options: &Value| {
+            let mut all = (ava.defaults)();
+            for (name, value) in options.as_object().unwrap() {
+                all[name] = value.clone();
+            }
+            all
+        };
+        for variant in ava.variants {
+            let wanted = full(&variant.options());
+            let systems = plan.systems.iter().filter(|s| s.method == "ava_p");
+            let label = systems
+                .filter(|s| full(&s.trials[0].train.options) == wanted)
+                .map(|s| s.label.as_str())
+                .next()
+                .unwrap_or_default();
+            assert!(label.contains(variant.name), "{}: `{label}`", variant.name);
+        }
     }
 
     #[test]
