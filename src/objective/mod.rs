@@ -205,7 +205,7 @@ impl Variant {
 }
 
 /// All methods that a run can train. Secrets of RLHF II ([`secrets2`]) also needs rows with the strengths of an ensemble,
-/// which `avascope data doubtful` writes.
+/// which `avascope data doubtful` writes, unless only its contrastive term is on.
 pub const METHODS: &[Method] = &[
     ava_p::METHOD,
     ava_d::METHOD,

@@ -8,6 +8,7 @@ mod dataset;
 mod error;
 mod event;
 mod export;
+mod extras;
 mod figures;
 mod forward;
 #[cfg(test)]

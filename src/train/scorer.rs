@@ -154,7 +154,7 @@ impl Scorer {
                 device,
                 trunk,
             );
-            let steps = steps.with_extras(super::run::extras(
+            let steps = steps.with_extras(super::extras::extras(
                 self.objective.as_ref(),
                 &members,
                 &layout,
