@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! delta[s] = q[s] - gamma C[s] q[s+1]
-//! KL[s]    = KL[ N(mu, sigma^2) || N(0,1) ]
+//! KL[s]    = KL[ N(mu, sigma^2) || prior ]          N(0,1) as published
 //! logq[s]  = log N(delta[s]; mu, sigma^2)
 //! ```
 //!
@@ -13,7 +13,7 @@ use super::math::next_step;
 use super::options::{ObjectiveError, check};
 use super::{Progress, Term, options, posterior_terms, residual_terms};
 use crate::reward::{
-    LikelihoodForm, Normaliser, QMode, Rwt, Steps, StepsConfig, kl_to_standard_normal, log_density,
+    LikelihoodForm, Normaliser, Prior, QMode, Rwt, Steps, StepsConfig, log_density,
 };
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -53,8 +53,11 @@ pub struct AvaOptions {
     pub lambda: f64,
     /// The first part of training over which lambda rises from 0: an untrained model's residuals are large.
     pub lambda_warmup: f64,
-    /// Weight of the KL to the prior N(0,1).
+    /// Weight of the KL to the prior.
     pub kappa: f64,
+    /// The prior of a token's reward.
+    #[serde(flatten)]
+    pub prior: Prior,
     /// zero: the last token is trained; right when it is an end-of-text token.
     pub terminal: Terminal,
     /// Whether the last step keeps its likelihood under `drop`.
@@ -71,6 +74,7 @@ impl Default for AvaOptions {
             lambda: 0.25,
             lambda_warmup: 0.1,
             kappa: 1.0,
+            prior: Prior::default(),
             terminal: Terminal::Zero,
             ll_last: true,
             normalise: Normalise::Token,
@@ -82,6 +86,7 @@ impl AvaOptions {
     /// Ranges; the error names the first option outside its own.
     pub(super) fn check(&self, method: &'static str) -> Result<(), ObjectiveError> {
         options::check_steps(&self.steps, method)?;
+        options::check_prior(&self.prior, method)?;
         let at_least_zero = |x: f64| x.is_finite() && x >= 0.0;
         let unit = |x: f64| (0.0..=1.0).contains(&x);
         check(unit(self.gamma), method, "gamma", self.gamma, "0 to 1")?;
@@ -190,7 +195,7 @@ impl AvaTerms {
         let (mean, rho) = (steps.mean.clone(), steps.log_std.clone());
         Self {
             ll: steps.log_likelihood.clone() * m_ll.clone(),
-            kl: kl_to_standard_normal(mean.clone(), rho.clone()) * m_td.clone(),
+            kl: options.prior.kl(mean.clone(), rho.clone()) * m_td.clone(),
             log_q: log_density(delta.clone(), mean, rho) * m_td.clone(),
             delta: delta * m_td.clone(),
             m_ll,

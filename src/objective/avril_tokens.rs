@@ -15,13 +15,12 @@
 //! `normalise = sum` AVA-d gives the same loss; on tables the formula stands in [`avril`](super::avril).
 
 use super::ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal, constant};
-use super::avril::kl_to_prior;
 use super::options::{self, check};
 use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, Term,
     Variant,
 };
-use crate::reward::{LikelihoodForm, QHead, QMode, RewardRead, Steps, StepsConfig};
+use crate::reward::{LikelihoodForm, Prior, PriorForm, QHead, QMode, RewardRead, Steps, StepsConfig};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -121,15 +120,20 @@ impl AvrilTokens {
             lambda: options.lambda,
             lambda_warmup: options.lambda_warmup,
             kappa: options.kappa,
+            prior: Prior {
+                prior: PriorForm::Normal,
+                prior_scale: options.prior_sd,
+            },
             terminal: options.terminal,
             // The last action has its likelihood where it has its other terms.
             ll_last: options.terminal == Terminal::Zero,
             normalise: Normalise::Sum,
         };
-        ava.check("avril")?;
+        // Before AVA's own check, which would name the option as AVA does.
         let s0 = options.prior_sd;
-        let ok = s0.is_finite() && s0 > 0.0;
-        check(ok, "avril", "prior_sd", s0, "above 0")?;
+        let ok = (1e-3..=1e3).contains(&s0);
+        check(ok, "avril", "prior_sd", s0, "0.001 to 1000")?;
+        ava.check("avril")?;
         Ok(Self { options, ava })
     }
 
@@ -187,8 +191,7 @@ impl Objective for AvrilTokens {
 
     fn evaluate(&self, steps: &Steps, progress: Progress) -> Evaluation {
         let terms = AvaTerms::of(steps, &self.ava);
-        let (mean, rho) = (steps.mean.clone(), steps.log_std.clone());
-        let kl = (kl_to_prior(mean, rho, self.options.prior_sd) * terms.m_td).sum();
+        let kl = terms.kl.sum();
         let (ll, log_q) = (terms.ll.sum(), terms.log_q.sum());
         let lambda = self.ava.lambda_at(progress);
         let objective = ll.clone() - kl.clone().mul_scalar(self.options.kappa)
@@ -347,12 +350,7 @@ mod tests {
             check("delta", per_row(terms.delta));
             check("log_b", per_row(terms.ll));
             check("log_q", per_row(terms.log_q));
-            let kl = kl_to_prior(
-                steps.mean.clone(),
-                steps.log_std.clone(),
-                avril.options.prior_sd,
-            );
-            check("kl_each", per_row(kl));
+            check("kl_each", per_row(terms.kl));
             let gradients = result.loss.backward();
             let (which, suffix) = if state_only { (0, "s") } else { (1, "sa") };
             for (key, leaf) in [

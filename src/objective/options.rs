@@ -1,6 +1,6 @@
 //! Options of methods: JSON objects laid over the defaults.
 
-use crate::reward::StepsConfig;
+use crate::reward::{Prior, StepsConfig};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -168,6 +168,13 @@ pub(super) fn check_steps(cfg: &StepsConfig, method: &'static str) -> Result<(),
         eps,
         "0 or more",
     )
+}
+
+/// The range of the prior's scale: beyond it, f32 loses what the divergence is made of.
+pub(super) fn check_prior(prior: &Prior, method: &'static str) -> Result<(), ObjectiveError> {
+    let scale = prior.prior_scale;
+    let ok = (1e-3..=1e3).contains(&scale);
+    check(ok, method, "prior_scale", scale, "0.001 to 1000")
 }
 
 /// Names sorted by edit distance to `wanted`.

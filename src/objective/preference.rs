@@ -21,7 +21,7 @@ use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,
 };
-use crate::reward::{Steps, StepsConfig, kl_to_standard_normal};
+use crate::reward::{Prior, Steps, StepsConfig};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +55,9 @@ pub struct LogisticOptions {
     pub steps: StepsConfig,
     /// Weight of the KL to the prior per step; 1 as in AVA-p.
     pub kappa: f64,
+    /// The prior of a token's reward.
+    #[serde(flatten)]
+    pub prior: Prior,
     /// Weight of the likelihood part; 0.1 where the language model is shared and trained along.
     pub likelihood_weight: f64,
 }
@@ -64,6 +67,7 @@ impl Default for LogisticOptions {
         Self {
             steps: StepsConfig::default(),
             kappa: 1.0,
+            prior: Prior::default(),
             likelihood_weight: 0.0,
         }
     }
@@ -130,6 +134,7 @@ impl Preference {
         noise: Option<f64>,
     ) -> Result<Self, ObjectiveError> {
         check_steps(&options.steps, name)?;
+        options::check_prior(&options.prior, name)?;
         let at_least_zero = |x: f64| x.is_finite() && x >= 0.0;
         let (k, w) = (options.kappa, options.likelihood_weight);
         check(at_least_zero(k), name, "kappa", k, "0 or more")?;
@@ -191,7 +196,7 @@ impl Objective for Preference {
             None => contrast(Cer::Mackay, d, || v),
         };
         let preference = log_p.sum().neg().div_scalar(steps.counts.pairs.max(1.0));
-        let kl = kl_to_standard_normal(steps.mean.clone(), steps.log_std.clone());
+        let kl = self.options.prior.kl(steps.mean.clone(), steps.log_std.clone());
         let kl: Tensor<1> = (kl * steps.mask.clone()).sum();
         let kl = kl.div_scalar(steps.counts.steps.max(1.0));
         let mut loss = preference.clone() + kl.clone().mul_scalar(self.options.kappa);

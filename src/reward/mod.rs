@@ -3,6 +3,7 @@
 mod head;
 mod layout;
 mod posterior;
+mod prior;
 mod record;
 mod steps;
 mod weights;
@@ -14,6 +15,7 @@ pub use posterior::{
     Link, clamped_fraction, interval95, kl_to_standard_normal, log_density, log_std,
     probability_better,
 };
+pub use prior::{Prior, PriorForm};
 pub use record::{
     AnswerScore, Ignorance, IgnoranceKind, Provenance, SCHEMA, ScoreIgnorance, Side, TokenReward,
     TokenRewardRecord, Trust, Uncertainty,
