@@ -20,7 +20,9 @@ use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, Term,
     Variant,
 };
-use crate::reward::{LikelihoodForm, Prior, PriorForm, QHead, QMode, RewardRead, Steps, StepsConfig};
+use crate::reward::{
+    LikelihoodForm, Prior, PriorForm, QHead, QMode, RewardRead, Steps, StepsConfig,
+};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -196,7 +196,10 @@ impl Objective for Preference {
             None => contrast(Cer::Mackay, d, || v),
         };
         let preference = log_p.sum().neg().div_scalar(steps.counts.pairs.max(1.0));
-        let kl = self.options.prior.kl(steps.mean.clone(), steps.log_std.clone());
+        let kl = self
+            .options
+            .prior
+            .kl(steps.mean.clone(), steps.log_std.clone());
         let kl: Tensor<1> = (kl * steps.mask.clone()).sum();
         let kl = kl.div_scalar(steps.counts.steps.max(1.0));
         let mut loss = preference.clone() + kl.clone().mul_scalar(self.options.kappa);

@@ -55,7 +55,8 @@ impl Prior {
             }
             PriorForm::Laplace => {
                 let constant = (2.0 * scale).ln() - 0.5 * (1.0 + (2.0 * std::f64::consts::PI).ln());
-                expected_size(mean, log_std.clone()).div_scalar(scale) - log_std.sub_scalar(constant)
+                expected_size(mean, log_std.clone()).div_scalar(scale)
+                    - log_std.sub_scalar(constant)
             }
         }
     }
@@ -63,7 +64,12 @@ impl Prior {
 
 /// E|r| of r ~ N(mean, exp(log_std)^2), per element.
 fn expected_size<const D: usize>(mean: Tensor<D>, log_std: Tensor<D>) -> Tensor<D> {
-    let z = mean.clone() * log_std.clone().neg().exp().mul_scalar(std::f64::consts::FRAC_1_SQRT_2);
+    let z = mean.clone()
+        * log_std
+            .clone()
+            .neg()
+            .exp()
+            .mul_scalar(std::f64::consts::FRAC_1_SQRT_2);
     // Beyond 6 standard deviations erf is 1 and the exponential 0 in f32; the clamp keeps the square in range.
     let z = z.clamp(-6.0, 6.0);
     let root = (2.0 / std::f64::consts::PI).sqrt();
@@ -114,7 +120,13 @@ mod tests {
             prior_scale: 2.5,
         };
         for prior in [Prior::default(), normal, laplace(1.0), laplace(0.3)] {
-            for (mean, log_std) in [(0.0, 0.0), (0.7, -1.0), (-3.0, 0.4), (2.0, -2.5), (1e-3, 0.1)] {
+            for (mean, log_std) in [
+                (0.0, 0.0),
+                (0.7, -1.0),
+                (-3.0, 0.4),
+                (2.0, -2.5),
+                (1e-3, 0.1),
+            ] {
                 let wanted = by_integration(prior, mean, log_std);
                 let m = Tensor::<1>::from_floats([mean as f32], &device);
                 let r = Tensor::<1>::from_floats([log_std as f32], &device);
@@ -135,7 +147,8 @@ mod tests {
                 let m = Tensor::<1>::from_floats([mean], &device).require_grad();
                 let r = Tensor::<1>::from_floats([log_std], &device).require_grad();
                 let gradients = prior.kl(m.clone(), r.clone()).sum().backward();
-                let read = |x: &Tensor<1>| x.grad(&gradients).map(golden::values).unwrap_or_default()[0];
+                let read =
+                    |x: &Tensor<1>| x.grad(&gradients).map(golden::values).unwrap_or_default()[0];
                 let (mean, log_std, h) = (f64::from(mean), f64::from(log_std), 1e-4);
                 let central = |plus: f64, minus: f64| (plus - minus) / (2.0 * h);
                 let by_mean = central(
@@ -146,8 +159,14 @@ mod tests {
                     by_integration(prior, mean, log_std + h),
                     by_integration(prior, mean, log_std - h),
                 );
-                assert!((f64::from(read(&m)) - by_mean).abs() < 1e-3, "{prior:?} {mean}");
-                assert!((f64::from(read(&r)) - by_std).abs() < 1e-3, "{prior:?} {log_std}");
+                assert!(
+                    (f64::from(read(&m)) - by_mean).abs() < 1e-3,
+                    "{prior:?} {mean}"
+                );
+                assert!(
+                    (f64::from(read(&r)) - by_std).abs() < 1e-3,
+                    "{prior:?} {log_std}"
+                );
             }
             let m = Tensor::<1>::from_floats([1e6, -1e6], &device).require_grad();
             let r = Tensor::<1>::from_floats([-5.0, 2.0], &device).require_grad();
