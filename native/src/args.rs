@@ -1,5 +1,9 @@
 //! The command line. Data goes to standard output, talk to standard error.
 
+mod gridworld;
+
+pub use gridworld::GridworldArgs;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -55,6 +59,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Teach inverse RL on a gridworld: AVRIL's posterior beside the exact one, and D-Shape's shaping.
+    #[command(name = "gridworld")]
+    Gridworld(Box<GridworldArgs>),
     /// Measure training and scoring speed, memory, and the device's own matrix-product peak.
     Bench(BenchArgs),
     /// Say which devices, drivers and folders this machine offers.
@@ -336,6 +343,10 @@ pub struct EvalArgs {
 #[derive(ClapArgs, Debug)]
 pub struct CompareArgs {
     /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
+    ///
+    /// `[[truth]]` with `kind`, `file` and `limit` holds every trained map against a truth (the kinds are those of
+    /// `avascope eval --truth`; without a file the test rows serve): a map that passed all of them with every seed is
+    /// shown as checked, any other as exploratory. examples/compare-truths.toml has one.
     #[arg(value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
     /// Folder of the comparison, instead of the file's.

@@ -13,6 +13,9 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         "Every figure is measured on the same {} test rows, which no method trained or was tuned on. Intervals are 95 % and come from {} resamples of these rows and of the seeds: they say what these rows leave open, not how another data set would turn out.",
         results.data.test.rows, results.config.resamples
     )];
+    if !results.checks.is_empty() {
+        all.push("Truths with rows of their own are measured on those. Every truth leaves out rows of which an answer was trained on. Its intervals are each seed's own, over answers, and are not corrected for the number of systems and truths.".into());
+    }
     all.extend(results.comparisons.first().map(|comparison| {
         format!(
             "\"ahead\" and \"behind\" compare with `{}` on the same rows and seeds, at a p-value below 0.05 after Holm's correction over the {} systems of each figure. The intervals of differences are not corrected.",

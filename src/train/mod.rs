@@ -10,6 +10,7 @@ mod event;
 mod export;
 mod figures;
 mod forward;
+pub mod gridworld;
 mod host;
 pub mod ignorance;
 #[cfg(test)]
@@ -42,9 +43,9 @@ pub use ready::{FrozenStates, ReadyRows};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use truths::{
-    EncodedTrace, Floor, InterventionPlan, RULE, TRUST_SCHEMA, TRUTHS, TrustEntry, TrustFile,
-    Truth, TruthFigure, TruthOptions, TruthResult, Verdict, WordFloor, edits, encode_traces,
-    first_wrong_step, intervention, lexicon, spans,
+    EncodedTrace, Floor, InterventionPlan, Question, RULE, Seen, TRUST_SCHEMA, TRUTHS, TrustEntry,
+    TrustFile, Truth, TruthData, TruthFigure, TruthKind, TruthOptions, TruthResult, UnknownTruth,
+    Verdict, WordFloor, edits, encode_traces, first_wrong_step, intervention, lexicon, spans,
 };
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
 

@@ -30,12 +30,12 @@ struct Figure {
 
 /// Measures a run on rows that it was not trained on.
 pub fn run(args: EvalArgs) -> Result<()> {
-    let wanted = truths::parse(&args.truths)?;
+    let wanted = truths::read(&args.truths)?;
     let mut run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
     let scored = run.score(&rows)?;
     let ranking = run.scorer.ranking_score();
-    let results = truths::measure(&mut run, &args, &wanted, &rows)?;
+    let results = truths::measure(&mut run, &args, wanted, &rows)?;
     let mut figures = figures(&scored.records, &scored.z, ranking)?;
     figures.extend(ignorance::figures(&scored.records, ranking)?);
 

@@ -10,6 +10,8 @@ use crate::train::testing::trained;
 use crate::train::{EncodedRow, Metrics, Scored};
 use serde_json::json;
 
+mod question;
+
 /// A record of words: (text, mean, labelled); words stand one space apart, and the space belongs to the word behind it.
 fn record(id: usize, side: Side, words: &[(&str, f32, Option<bool>)]) -> TokenRewardRecord {
     let mut answer = String::new();
