@@ -34,20 +34,16 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         all.push("No baseline is listed (`bradley_terry_sum`, or `baseline = \"LABEL\"`): systems are not compared with each other.".into());
     }
     tuning(results, plan, &mut all);
-    let residuals = |s: &SystemResult| {
-        s.truths
-            .iter()
-            .any(|truth| truth.name == super::truths::TD_RESIDUALS && truth.metric.value.is_some())
-    };
-    let trained = |s: &SystemResult| s.uncertainty == Uncertainty::TdSpread;
-    let spread: Vec<&str> = labels(results, |s| trained(s) && residuals(s));
+    let spread = labels(results, |s| s.uncertainty == Uncertainty::TdSpread);
     if !spread.is_empty() {
         all.push(format!(
             "Sigma of {} is the spread of one-sample temporal-difference residuals, shrunk to the prior. It does not shrink as data grows: it is not ignorance, and coverage of the true rewards is shown for what it is.",
             spread.join(", ")
         ));
     }
-    let other: Vec<&str> = labels(results, |s| trained(s) && !residuals(s));
+    let other = labels(results, |s| {
+        s.uncertainty == Uncertainty::PreferenceSpread
+    });
     if !other.is_empty() {
         all.push(format!(
             "Sigma of {} is trained by the likelihood of preferences together with the prior. Nothing here shows that it is ignorance.",

@@ -152,8 +152,7 @@ pub async fn assess_cell(
         records: &scored.records,
         scores: &pair_scores(&scored.records, ranking),
         no_tokens: None,
-        no_sigma: (record.uncertainty == Uncertainty::PriorOnly)
-            .then_some("the method trains no standard deviation"),
+        no_sigma: (record.uncertainty == Uncertainty::PriorOnly).then_some(train::NO_SIGMA),
         residuals: &scored.z,
     };
     record.assessment = evaluate(&readings, resamples).map_err(eval)?;

@@ -1,7 +1,7 @@
 //! Truths that need the model or files of their own: asked of every trained map, and brought together over seeds.
 //!
-//! A system's map is `checked` when the map of every seed passed every truth that was asked for, else `exploratory`. What
-//! a truth asks and when it is passed is [`crate::train::TRUTHS`]' own business.
+//! A system's map is `checked` when the map of every seed passed every truth that was asked for, at least one of them with
+//! people's labels, else `exploratory`. What a truth asks and when it is passed is [`crate::train::TRUTHS`]' own business.
 
 use super::cell::CellRecord;
 use super::plan::Plan;
@@ -10,7 +10,8 @@ use super::summary::{deviation, mean_interval};
 use crate::eval::{Bootstrap, Metric};
 use crate::reward::Trust;
 use crate::train::{
-    Floor, Question, RULE, Scorer, TrainError, TruthFigure, TruthOptions, TruthResult, WordFloor,
+    Floor, Question, RULE, Scorer, TrainError, Truth, TruthFigure, TruthOptions, TruthResult,
+    WordFloor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -221,7 +222,8 @@ fn mean_of(metrics: &[&Metric]) -> Metric {
 /// How far the map of the system at `index` may be trusted.
 pub(super) fn trust(index: usize, checks: &[CheckResult]) -> Trust {
     let passed = |check: &CheckResult| check.systems.get(index).is_some_and(|s| s.passed);
-    match !checks.is_empty() && checks.iter().all(passed) {
+    let labelled = checks.iter().any(|check| Truth::is_labelled(&check.truth));
+    match labelled && checks.iter().all(passed) {
         true => Trust::Checked,
         false => Trust::Exploratory,
     }
@@ -238,6 +240,13 @@ pub(super) fn meaning(results: &Results) -> String {
         .iter()
         .map(|entry| entry.words())
         .collect();
+    let labelled = (results.checks.iter()).any(|check| Truth::is_labelled(&check.truth));
+    if !labelled {
+        return format!(
+            "Every map is exploratory: the truths that were asked for ({}) have no labels of people, and without one (edits, spans, steps or lexicon) nothing shows that token rewards are right.",
+            asked.join("; ")
+        );
+    }
     format!(
         "A system's map is checked if it passed, with every seed, every truth that was asked for ({}), and otherwise exploratory: good for looking around, not shown to be right.",
         asked.join("; ")

@@ -65,7 +65,7 @@ pub struct BradleyTerryOptions {
     pub steps: StepsConfig,
     /// last: the usual sequence reward model. `sum` trains every token and localises better.
     pub score: ScoreKind,
-    /// Whether rows with a margin ask for at least that difference ([`Extras::margin`](crate::reward::Extras)).
+    /// Whether each pair asks for at least the difference of its margin ([`Extras::margin`](crate::reward::Extras)).
     pub use_margin: bool,
     /// e: the share of pairs taken as labelled the wrong way round.
     pub label_smoothing: f64,
@@ -154,6 +154,10 @@ impl Objective for BradleyTerry {
 
     fn steps_config(&self) -> &StepsConfig {
         &self.options.steps
+    }
+
+    fn needs_margin(&self) -> bool {
+        self.options.use_margin
     }
 
     fn informs_std(&self) -> bool {

@@ -25,11 +25,13 @@ pub enum Side {
 #[serde(rename_all = "snake_case")]
 pub enum Uncertainty {
     /// AVA's posterior sigma: the spread of one-sample temporal-difference residuals, shrunk to the prior. It does
-    /// not shrink as data grows, so it is not ignorance.
+    /// not shrink as data grows, so it is not ignorance. Where the comparison reads sigma too (AVA-p with `cer` probit
+    /// or mackay), the likelihood of preferences pulls at it as well.
     TdSpread,
-    /// Ignorance: the spread of an ensemble's or a Laplace approximation's means.
-    Epistemic,
-    /// The method gives a mean only; the standard deviation is the prior's.
+    /// A posterior sigma that the likelihood of preferences trains together with the prior. Nothing shows that it is
+    /// ignorance.
+    PreferenceSpread,
+    /// No data trains the standard deviation: it is the prior's.
     PriorOnly,
 }
 
@@ -65,7 +67,8 @@ pub struct Ignorance {
 pub enum Trust {
     /// Not held against a truth, or it failed.
     Exploratory,
-    /// Held against labelled tokens it was not trained on, and better than the floor.
+    /// Passed every truth that it was held against and not trained on, at least one of them with people's labels: better
+    /// than chance and every floor.
     Checked,
 }
 

@@ -100,6 +100,7 @@ impl Run {
         }
         let mut train_rows = train_rows;
         let flipped = super::check::clean_labels(objective.as_ref(), &mut train_rows)?;
+        let margins = super::check::margins(objective.as_ref(), &train_rows, &held_out)?;
         let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
 
         let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
@@ -122,6 +123,7 @@ impl Run {
             .filter(|row| row.truncated())
             .count();
         let mut warnings = objective.warnings();
+        warnings.extend(margins);
         warnings.extend(SkippedRow::sentence(&skipped).map(|said| format!("training: {said}")));
         warnings.extend(
             SkippedRow::sentence(&held_out_skipped).map(|said| format!("held out: {said}")),
@@ -317,6 +319,16 @@ impl Run {
             })
             .collect();
         let normaliser = count(&layouts);
+        let mut extras = batches
+            .iter()
+            .zip(&layouts)
+            .map(|(batch, layout)| {
+                let rows: Vec<&EncodedRow> =
+                    batch.iter().map(|row| &self.train_rows[*row]).collect();
+                extras(self.objective.as_ref(), &rows, layout, &self.device.device)
+            })
+            .collect::<Result<Vec<Extras>, _>>()?;
+        share_counts(&mut extras);
         let progress = Progress {
             step: self.step,
             total: self.config.steps,
@@ -326,7 +338,7 @@ impl Run {
         let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
         let mut kept: Vec<Steps> = Vec::new();
         let autodiff = self.device.device.clone().autodiff();
-        for (batch, layout) in batches.iter().zip(&layouts) {
+        for ((batch, layout), extras) in batches.iter().zip(&layouts).zip(extras) {
             let steps = steps_of(
                 Reader {
                     decoder: &self.model.decoder,
@@ -340,15 +352,7 @@ impl Run {
                 self.cache.lookup(batch, &self.train_rows),
             )
             .await?
-            .with_extras(extras(
-                self.objective.as_ref(),
-                &batch
-                    .iter()
-                    .map(|row| &self.train_rows[*row])
-                    .collect::<Vec<_>>(),
-                layout,
-                &self.device.device,
-            )?);
+            .with_extras(extras);
             let evaluation = self.objective.evaluate(&steps, progress);
             let mut backward = evaluation.loss.backward();
             collect_gradients(
@@ -569,12 +573,27 @@ pub(super) fn extras(
                 labels[k * steps + answers[1][at] - 1] = 1.0;
             }
         }
+        let labelled = |row: usize| {
+            let of = &labels[row * steps..(row + 1) * steps];
+            of.iter().any(|label| *label != 0.0)
+        };
+        let pairs = rows.len();
+        let count = (0..pairs).filter(|k| labelled(*k) || labelled(pairs + k));
+        extras.labelled_pairs = Some(count.count() as f64);
         extras.token_labels = Some(Tensor::from_data(
             TensorData::new(labels, [layout.rows, steps]),
             device,
         ));
     }
     Ok(extras)
+}
+
+/// Gives every micro-batch of an optimiser step the counts of all of them, so that their losses add up.
+fn share_counts(extras: &mut [Extras]) {
+    let labelled: Option<f64> = extras.iter().map(|extras| extras.labelled_pairs).sum();
+    for extras in extras {
+        extras.labelled_pairs = labelled;
+    }
 }
 
 /// Counts over all micro-batches of an optimiser step.

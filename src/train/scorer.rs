@@ -447,10 +447,9 @@ pub(super) fn provenance(
         },
         device: format!("{} ({})", device.info.backend, device.info.adapter),
         precision: device.info.precision.clone(),
-        uncertainty: if credit.is_own() && objective.informs_std() {
-            Uncertainty::TdSpread
-        } else {
-            Uncertainty::PriorOnly
+        uncertainty: match credit.is_own() {
+            true => objective.uncertainty(),
+            false => Uncertainty::PriorOnly,
         },
         credit: credit.name.into(),
         ignorance: None,

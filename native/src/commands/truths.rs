@@ -2,7 +2,7 @@
 
 use super::run_files::{OpenRun, training_rows};
 use super::{print_line, wait};
-use crate::args::EvalArgs;
+use crate::args::{EvalArgs, IgnoranceChoice};
 use crate::exit;
 use crate::folder::write_atomic;
 use crate::talk::say;
@@ -51,6 +51,19 @@ pub fn read(asked: &[String]) -> Result<Vec<Wanted>> {
         })
     };
     named.into_iter().map(read).collect()
+}
+
+/// Refuses truths for an ensemble: results are kept for one checkpoint's map, and its members' average is another map.
+pub fn check_map(args: &EvalArgs) -> Result<()> {
+    if args.truths.is_empty()
+        || args.run.ignorance.ignorance != Some(IgnoranceChoice::Ensemble)
+    {
+        return Ok(());
+    }
+    Err(exit::with_code(
+        exit::USAGE,
+        "--truth holds the map of one checkpoint against a truth, and --ignorance ensemble shows the average of several; ask one of them at a time",
+    ))
 }
 
 /// Refuses a truth's file that is not there; `asked` is how it was asked for.

@@ -12,7 +12,9 @@
 use super::{AnswerVariance, annotate};
 use crate::model::{Weight, Weights};
 use crate::objective::ScoreKind;
-use crate::reward::{AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord};
+use crate::reward::{
+    AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord, Trust,
+};
 use crate::train::{Metrics, Scored, Scorer, TrainError, score_of};
 use crate::world::Rng;
 use burn::tensor::{Tensor, TensorData};
@@ -180,6 +182,9 @@ pub fn combine(members: Vec<Scored>, ranking: ScoreKind) -> Result<Scored, Train
         }
         record.score = AnswerScore::from_tokens(&record.tokens);
         record.provenance.checkpoint = format!("ensemble of {}", all.len());
+        // What a member's map passed says nothing of the members' average.
+        record.provenance.trust = Trust::Exploratory;
+        record.provenance.checked = Vec::new();
     }
     spread(&mut records, &all, ranking, &source)?;
     Ok(Scored {

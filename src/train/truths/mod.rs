@@ -60,6 +60,8 @@ pub struct Truth {
     pub about: &'static str,
     /// Whether it needs a file of its own; where not, the rows that are scored anyway serve.
     pub needs_file: bool,
+    /// Whether people's labels stand on its other side. Only such a truth can make a map `checked`.
+    pub labelled: bool,
 }
 
 /// The truths.
@@ -69,30 +71,35 @@ pub const TRUTHS: &[Truth] = &[
         name: "edits",
         about: "pairs with chosen_spans and rejected_spans: token AUC on what was edited",
         needs_file: false,
+        labelled: true,
     },
     Truth {
         kind: TruthKind::Spans,
         name: "spans",
         about: "answers with bad_spans or spans: token AUC on the marked parts",
         needs_file: false,
+        labelled: true,
     },
     Truth {
         kind: TruthKind::Steps,
         name: "steps",
         about: "traces with steps and mistake_index: does the first wrong step score lowest?",
         needs_file: true,
+        labelled: true,
     },
     Truth {
         kind: TruthKind::Lexicon,
         name: "lexicon",
         about: "a lexicon in VADER's format, with the scored rows: rank correlation with human word ratings",
         needs_file: true,
+        labelled: true,
     },
     Truth {
         kind: TruthKind::Intervention,
         name: "intervention",
         about: "any rows: tokens deleted, swapped or rewritten by the policy, and the answer scored again",
         needs_file: false,
+        labelled: false,
     },
 ];
 
@@ -107,6 +114,13 @@ pub struct UnknownTruth {
 }
 
 impl Truth {
+    /// Whether `name` is a truth with people's labels.
+    pub fn is_labelled(name: &str) -> bool {
+        TRUTHS
+            .iter()
+            .any(|truth| truth.name == name && truth.labelled)
+    }
+
     /// The truth of that name.
     ///
     /// # Errors
