@@ -7,7 +7,7 @@ pub use gridworld::GridworldArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
-/// Learn what every token of an answer is worth, with its uncertainty.
+/// Learn what every token of an answer is worth, with its spread and its ignorance.
 #[derive(Parser, Debug)]
 #[command(
     name = "avascope",

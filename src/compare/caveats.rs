@@ -41,9 +41,7 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
             spread.join(", ")
         ));
     }
-    let other = labels(results, |s| {
-        s.uncertainty == Uncertainty::PreferenceSpread
-    });
+    let other = labels(results, |s| s.uncertainty == Uncertainty::PreferenceSpread);
     if !other.is_empty() {
         all.push(format!(
             "Sigma of {} is trained by the likelihood of preferences together with the prior. Nothing here shows that it is ignorance.",

@@ -566,7 +566,10 @@ fn made_up_with(
         for (label, noise) in [("bradley_terry_sum", 2.0), (awkward, 0.5)] {
             let mut record = cell(label, 0, seed, Some(0.8), 1.0);
             record.assessment = assess(&answers(40, noise, 5 + seed), label == awkward);
-            record.uncertainty = Uncertainty::TdSpread;
+            record.uncertainty = match label == awkward {
+                true => Uncertainty::TdSpread,
+                false => Uncertainty::PreferenceSpread,
+            };
             record.checks = checks(label, seed);
             cells.push(record);
         }

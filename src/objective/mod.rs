@@ -24,6 +24,8 @@ mod scores;
 pub mod secrets2;
 
 #[cfg(test)]
+mod every_method;
+#[cfg(test)]
 pub(crate) mod golden;
 
 pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
@@ -249,7 +251,12 @@ mod tests {
         let error = build("ava_p", &json!({"neg": "flor"}))
             .err()
             .map(|e| e.to_string());
-        assert!(error.is_some_and(|e| e.contains("`floor`")));
+        assert!(error.is_some_and(|e| e.contains("it is one of `floor`, ")));
+        // What is no word keeps serde's own reason.
+        let error = build("ava_p", &json!({"lambda": "much"}))
+            .err()
+            .map(|e| e.to_string());
+        assert!(error.is_some_and(|e| e.contains("invalid type")));
         assert!(build("ava_p", &json!([1])).is_err());
     }
 

@@ -161,6 +161,24 @@ pub struct ScoreIgnorance {
     pub margin: Option<f32>,
 }
 
+/// Total standard deviations of an answer's scores: the own spread, tokens taken as independent, and ignorance, as the root
+/// of both squares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ScoreTotal {
+    /// Of the last token's mean.
+    pub last: f32,
+    /// Of the sum of the means.
+    pub sum: f32,
+    /// Of the mean of the means.
+    pub mean: f32,
+    /// Of the difference of the two answers' ranking scores, where the row is a pair; their own spreads are taken as
+    /// independent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub margin: Option<f32>,
+}
+
 /// Scores of a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -177,6 +195,10 @@ pub struct AnswerScore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub ignorance: Option<ScoreIgnorance>,
+    /// Own spread and ignorance together; absent where either is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub total: Option<ScoreTotal>,
 }
 
 /// Every token of one answer with its reward.
@@ -214,6 +236,7 @@ impl AnswerScore {
             mean: (sum / tokens.len().max(1) as f64) as f32,
             sum_std: variance.sqrt() as f32,
             ignorance: None,
+            total: None,
         }
     }
 }

@@ -224,3 +224,58 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
     }
     metrics
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::Gauge;
+    use crate::train::testing::trained;
+    use serde_json::json;
+
+    #[test]
+    fn coverage_is_a_number_or_a_stated_reason() {
+        let truths = [0.0, 1.0, 2.0, 3.0];
+        let right = [0.1, 0.9, 2.2, 2.9];
+        let wrong = [3.0, 2.0, 1.0, 0.0];
+        let stds = [0.5; 4];
+        let of = |means: &[f64], stds: &[f64], no_sigma| {
+            let gauge = Gauge::PositiveAffine.fit(means, &truths).expect("a map");
+            coverage_of_known(&gauge, means, stds, &truths, no_sigma).expect("shares")
+        };
+        let levels =
+            |all: &[(f64, Metric)]| all.iter().map(|(level, _)| *level).collect::<Vec<_>>();
+        let known = of(&right, &stds, None);
+        assert_eq!(levels(&known), LEVELS);
+        assert_eq!(known[2].1.value, Some(1.0));
+        for (all, reason) in [
+            (of(&right, &stds, Some(NO_SIGMA)), NO_SIGMA),
+            (of(&wrong, &stds, None), NO_POSITIVE_FACTOR),
+            (
+                of(&right, &[0.5, 0.0, 0.5, 0.5], None),
+                "a standard deviation is 0",
+            ),
+        ] {
+            assert_eq!(levels(&all), LEVELS);
+            for (_, metric) in all {
+                let said = metric.undefined.unwrap_or_default();
+                assert!(metric.value.is_none() && said.contains(reason), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_method_without_a_sigma_logs_no_coverage() {
+        for (method, options, has) in [
+            ("ava_p", json!({}), true),
+            ("preference_probit", json!({}), true),
+            ("ava_p", json!({"lambda": 0.0}), false),
+            ("bradley_terry_sum", json!({}), false),
+        ] {
+            let run = trained(method, options.clone(), 1, 30);
+            let metrics = pollster::block_on(run.evaluate()).expect("figures");
+            assert!(metrics.contains_key("eval_truth/pearson"), "{method}");
+            let covers = metrics.contains_key("eval_truth/coverage95");
+            assert_eq!(covers, has, "{method} {options}");
+        }
+    }
+}

@@ -15,6 +15,8 @@ mod host;
 pub mod ignorance;
 #[cfg(test)]
 mod invariance;
+#[cfg(test)]
+mod micro_batches;
 mod open;
 mod optimizer;
 mod policy_scores;

@@ -73,6 +73,16 @@ fn a_map_is_checked_only_if_every_seed_passed_every_truth() {
     assert!(none.checks.is_empty());
     assert!(none.systems.iter().all(|s| s.trust == Trust::Exploratory));
     assert!(table(&none).contains("no `[[truth]]` was asked for"));
+    // Interventions alone have no labels of people.
+    let alone = made_up_with(json!([{"kind": "intervention"}]), |_, _| {
+        vec![TruthResult {
+            truth: "intervention".into(),
+            ..result(0.8, 0.6)
+        }]
+    });
+    assert!(alone.checks[0].systems[0].passed);
+    assert!(alone.systems.iter().all(|s| s.trust == Trust::Exploratory));
+    assert!(table(&alone).contains("have no labels of people"));
     // A result that says of itself that it passed is not believed.
     let lying = made_up_with(asked(), |_, _| {
         let mut result = result(0.3, 0.6);

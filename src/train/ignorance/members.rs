@@ -9,7 +9,7 @@
 //! tokens of all rows, so that it is one function (arXiv 1512.05287): then batch, padding and order change nothing, and
 //! what tokens share is counted in an answer's score.
 
-use super::{AnswerVariance, annotate};
+use super::{AnswerVariance, annotate, annotate_margins};
 use crate::model::{Weight, Weights};
 use crate::objective::ScoreKind;
 use crate::reward::{
@@ -266,5 +266,6 @@ fn spread(
         );
         record.provenance.ignorance = Some(source.clone());
     }
+    annotate_margins(records, ranking);
     Ok(())
 }
