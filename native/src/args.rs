@@ -347,7 +347,8 @@ pub struct CompareArgs {
     ///
     /// `[[truth]]` with `kind`, `file` and `limit` holds every trained map against a truth (the kinds are those of
     /// `avascope eval --truth`; without a file the test rows serve): a map that passed all of them with every seed is
-    /// shown as checked, any other as exploratory. examples/compare-truths.toml has one.
+    /// shown as checked if people's labels were among them (any kind but intervention), any other as exploratory.
+    /// examples/compare-truths.toml shows how.
     #[arg(value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
     /// Folder of the comparison, instead of the file's.
