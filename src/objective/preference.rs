@@ -21,7 +21,7 @@ use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,
 };
-use crate::reward::{Steps, StepsConfig, kl_to_standard_normal};
+use crate::reward::{Steps, StepsConfig, Uncertainty, kl_to_standard_normal};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -157,6 +157,11 @@ impl Objective for Preference {
 
     fn informs_std(&self) -> bool {
         true
+    }
+
+    /// There is no residual term: the comparison and the prior train sigma.
+    fn uncertainty(&self) -> Uncertainty {
+        Uncertainty::PreferenceSpread
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -15,8 +15,8 @@ pub use posterior::{
     probability_better,
 };
 pub use record::{
-    AnswerScore, Ignorance, IgnoranceKind, Provenance, SCHEMA, ScoreIgnorance, Side, TokenReward,
-    TokenRewardRecord, Trust, Uncertainty,
+    AnswerScore, Ignorance, IgnoranceKind, Provenance, SCHEMA, ScoreIgnorance, ScoreTotal, Side,
+    TokenReward, TokenRewardRecord, Trust, Uncertainty,
 };
 pub use steps::{
     ActionValues, Extras, HeadValues, LikelihoodForm, Normaliser, QHead, QMode, RewardRead, Rwt,
