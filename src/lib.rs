@@ -1,4 +1,5 @@
-//! avascope learns what every token of an answer is worth, with its uncertainty, and lets a person see it.
+//! avascope learns what every token of an answer is worth, with its spread and, where asked for, how far that may be off for
+//! want of data (ignorance), and lets a person see it.
 //!
 //! Data goes one way through the rooms:
 //!

@@ -1,9 +1,13 @@
 //! The command line. Data goes to standard output, talk to standard error.
 
+mod gridworld;
+
+pub use gridworld::GridworldArgs;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
-/// Learn what every token of an answer is worth, with its uncertainty.
+/// Learn what every token of an answer is worth, with its spread and its ignorance.
 #[derive(Parser, Debug)]
 #[command(
     name = "avascope",
@@ -55,6 +59,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Teach inverse RL on a gridworld: AVRIL's posterior beside the exact one, and D-Shape's shaping.
+    #[command(name = "gridworld")]
+    Gridworld(Box<GridworldArgs>),
     /// Measure training and scoring speed, memory, and the device's own matrix-product peak.
     Bench(BenchArgs),
     /// Say which devices, drivers and folders this machine offers.
@@ -315,7 +322,8 @@ pub struct EvalArgs {
     /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
     /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
     /// lengths, a shuffled map). Results go to trust.json beside the checkpoint: a map that passed every truth it was held
-    /// against is `checked` from then on, any other `exploratory`. Rows whose answer was trained on are left out.
+    /// against is `checked` from then on if people's labels were among them (edits, spans, steps or lexicon), any other is
+    /// `exploratory`: intervention alone makes no map checked. Rows whose answer was trained on are left out.
     #[arg(long = "truth", value_name = "KIND[=FILE]")]
     pub truths: Vec<String>,
     /// Tokens of each answer that --truth intervention changes.
@@ -336,6 +344,11 @@ pub struct EvalArgs {
 #[derive(ClapArgs, Debug)]
 pub struct CompareArgs {
     /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
+    ///
+    /// `[[truth]]` with `kind`, `file` and `limit` holds every trained map against a truth (the kinds are those of
+    /// `avascope eval --truth`; without a file the test rows serve): a map that passed all of them with every seed is
+    /// shown as checked if people's labels were among them (any kind but intervention), any other as exploratory.
+    /// examples/compare-truths.toml shows how.
     #[arg(value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
     /// Folder of the comparison, instead of the file's.

@@ -4,6 +4,9 @@
 use avascope::compare::CompareError;
 use avascope::device::DeviceError;
 use avascope::train::TrainError;
+use avascope::world::GridError;
+use avascope::world::birl::BirlError;
+use avascope::world::d_shape::DShapeError;
 use std::io::{self, ErrorKind};
 
 /// A figure lies below the threshold that was asked for.
@@ -50,6 +53,14 @@ fn code_of_training(error: &TrainError) -> u8 {
     }
 }
 
+/// A setting of a gridworld is on the command line; whatever else is wrong with one is its map's.
+fn code_of_world(error: &GridError) -> u8 {
+    match error {
+        GridError::Setting { .. } => USAGE,
+        _ => DATA,
+    }
+}
+
 fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(exit) = cause.downcast_ref::<Exit>() {
         return Some(exit.code);
@@ -69,6 +80,17 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             CompareError::Train { error, .. } => code_of_training(error),
             CompareError::Rows(_) | CompareError::Eval { .. } => DATA,
         });
+    }
+    if let Some(error) = cause.downcast_ref::<GridError>() {
+        return Some(code_of_world(error));
+    }
+    match cause.downcast_ref::<BirlError>() {
+        Some(BirlError::Grid(error)) => return Some(code_of_world(error)),
+        Some(BirlError::Work { .. }) => return Some(USAGE),
+        _ => {}
+    }
+    if let Some(DShapeError::Grid(error)) = cause.downcast_ref::<DShapeError>() {
+        return Some(code_of_world(error));
     }
     let error = cause.downcast_ref::<io::Error>()?;
     Some(match error.kind() {

@@ -13,6 +13,9 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         "Every figure is measured on the same {} test rows, which no method trained or was tuned on. Intervals are 95 % and come from {} resamples of these rows and of the seeds: they say what these rows leave open, not how another data set would turn out.",
         results.data.test.rows, results.config.resamples
     )];
+    if !results.checks.is_empty() {
+        all.push("Truths with rows of their own are measured on those. Every truth leaves out rows of which an answer was trained on. Its intervals are each seed's own, over answers, and are not corrected for the number of systems and truths.".into());
+    }
     all.extend(results.comparisons.first().map(|comparison| {
         format!(
             "\"ahead\" and \"behind\" compare with `{}` on the same rows and seeds, at a p-value below 0.05 after Holm's correction over the {} systems of each figure. The intervals of differences are not corrected.",
@@ -31,20 +34,14 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         all.push("No baseline is listed (`bradley_terry_sum`, or `baseline = \"LABEL\"`): systems are not compared with each other.".into());
     }
     tuning(results, plan, &mut all);
-    let residuals = |s: &SystemResult| {
-        s.truths
-            .iter()
-            .any(|truth| truth.name == super::truths::TD_RESIDUALS && truth.metric.value.is_some())
-    };
-    let trained = |s: &SystemResult| s.uncertainty == Uncertainty::TdSpread;
-    let spread: Vec<&str> = labels(results, |s| trained(s) && residuals(s));
+    let spread = labels(results, |s| s.uncertainty == Uncertainty::TdSpread);
     if !spread.is_empty() {
         all.push(format!(
             "Sigma of {} is the spread of one-sample temporal-difference residuals, shrunk to the prior. It does not shrink as data grows: it is not ignorance, and coverage of the true rewards is shown for what it is.",
             spread.join(", ")
         ));
     }
-    let other: Vec<&str> = labels(results, |s| trained(s) && !residuals(s));
+    let other = labels(results, |s| s.uncertainty == Uncertainty::PreferenceSpread);
     if !other.is_empty() {
         all.push(format!(
             "Sigma of {} is trained by the likelihood of preferences together with the prior. Nothing here shows that it is ignorance.",

@@ -1,11 +1,12 @@
 //! What one training leaves: its settings, what validation and test rows said, and why it failed where it did.
 
+use super::checks::Checks;
 use super::error::CompareError;
 use super::truths::{Assessment, Readings, evaluate};
 use crate::eval::{EvalError, Metric, pair_accuracy};
 use crate::objective::ScoreKind;
 use crate::reward::{TokenRewardRecord, Uncertainty};
-use crate::train::{EncodedRow, Scored, Scorer, TrainError, pairs, score_of};
+use crate::train::{self, EncodedRow, Scored, Scorer, TrainError, pairs, score_of};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -61,6 +62,9 @@ pub struct CellRecord {
     pub validation: Option<Validation>,
     /// Truths on test rows.
     pub assessment: Assessment,
+    /// The truths of `[[truth]]` in the configuration's order; empty where training failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<train::TruthResult>,
     /// Scores of the test rows, in their order.
     pub scores: Vec<TestScore>,
 }
@@ -87,6 +91,7 @@ impl CellRecord {
             uncertainty: Uncertainty::PriorOnly,
             validation: None,
             assessment: Assessment::default(),
+            checks: Vec::new(),
             scores: Vec::new(),
         }
     }
@@ -114,8 +119,8 @@ pub fn failed_cell(mut record: CellRecord, error: TrainError) -> Result<CellReco
     }
 }
 
-/// Measures a trained system by the credit of its scorer: validation rows for choosing values, test rows for every truth. A truth that needs the
-/// model itself is one line here (`record.assessment.truths.push(...)`).
+/// Measures a trained system by the credit of its scorer: validation rows for choosing values, test rows for every
+/// figure, and the truths that were asked for.
 ///
 /// # Errors
 /// A device that failed, or numbers that are not finite.
@@ -125,6 +130,7 @@ pub async fn assess_cell(
     validation: &[EncodedRow],
     test: &[EncodedRow],
     resamples: usize,
+    checks: &Checks,
 ) -> Result<CellRecord, CompareError> {
     let place = record.system.clone();
     let train = |error| CompareError::Train {
@@ -146,12 +152,12 @@ pub async fn assess_cell(
         records: &scored.records,
         scores: &pair_scores(&scored.records, ranking),
         no_tokens: None,
-        no_sigma: (record.uncertainty == Uncertainty::PriorOnly)
-            .then_some("the method trains no standard deviation"),
+        no_sigma: (record.uncertainty == Uncertainty::PriorOnly).then_some(train::NO_SIGMA),
         residuals: &scored.z,
     };
     record.assessment = evaluate(&readings, resamples).map_err(eval)?;
     record.scores = test_scores(&scored.records, ranking);
+    record.checks = checks.ask(scorer).await.map_err(train)?;
     Ok(record)
 }
 

@@ -65,6 +65,9 @@ pub struct CompareConfig {
     /// The methods.
     #[serde(rename = "method")]
     pub methods: Vec<MethodEntry>,
+    /// What every trained map is held against beside the figures of the test rows.
+    #[serde(rename = "truth", skip_serializing_if = "Vec::is_empty")]
+    pub truths: Vec<TruthEntry>,
 }
 
 impl Default for CompareConfig {
@@ -89,6 +92,7 @@ impl Default for CompareConfig {
             resamples: 2000,
             train: TrainConfig::default(),
             methods: Vec::new(),
+            truths: Vec::new(),
         }
     }
 }
@@ -111,6 +115,32 @@ pub struct MethodEntry {
     /// Values to choose among, by setting: every combination is a trial.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tune: BTreeMap<String, Vec<Value>>,
+}
+
+/// A truth that every trained map is held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TruthEntry {
+    /// Its name in [`crate::train::TRUTHS`].
+    pub kind: String,
+    /// Its own file; without one the test rows serve, where the truth allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Most rows or traces to use, from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+impl TruthEntry {
+    /// The entry in words: `spans on rows.jsonl`.
+    pub fn words(&self) -> String {
+        format!("{} on {}", self.kind, self.data())
+    }
+
+    /// What its rows or entries are called.
+    pub fn data(&self) -> &str {
+        self.file.as_deref().unwrap_or("the test rows")
+    }
 }
 
 fn own() -> String {

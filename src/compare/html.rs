@@ -1,5 +1,7 @@
 //! The report as one file that opens anywhere: no script, no font, no picture from elsewhere.
 
+use super::checks::{meaning, word};
+use super::checks_view;
 use super::paired::Standing;
 use super::plots::Plot;
 use super::results::Results;
@@ -9,6 +11,7 @@ use super::table::{
     about, comparison, difference, facts, figure, floors_with, floors_without, overview, penalty,
     truths, tuned, verdict,
 };
+use crate::reward::Trust;
 use std::fmt::Write as _;
 
 const STYLE: &str = "\
@@ -26,6 +29,9 @@ td.none{color:#66717e;white-space:normal}tr.floor td{color:#66717e}\
 .good{color:#006b4e;font-weight:600}.bad{color:#a33f00;font-weight:600}\
 figure{margin:18px 0 28px}svg{max-width:100%;height:auto}\
 code{font:14px ui-monospace,Consolas,monospace}li{margin:4px 0}";
+
+/// The place of the overview's cell that says how far a map may be trusted.
+const MAP_COLUMN: usize = 1;
 
 /// The page.
 pub fn page(results: &Results, plots: &[Plot]) -> String {
@@ -65,6 +71,7 @@ pub fn page(results: &Results, plots: &[Plot]) -> String {
     for truth in truths(results) {
         truth_table(&mut html, results, truth);
     }
+    html.push_str(&checks_view::html(results));
     systems_table(&mut html, results);
     html.push_str("<h2>Floors</h2>\n<ul>\n");
     for floor in &results.floors {
@@ -106,7 +113,12 @@ fn figure_cell(aggregate: &Aggregate) -> String {
 
 fn overview_table(html: &mut String, results: &Results) {
     let (header, lines) = overview(results);
-    html.push_str("<h2>Overview</h2>\n<p class=\"about\">Mean ± standard deviation over seeds. Intervals, reasons where undefined, and comparisons stand under each figure below.</p>\n<div class=\"wide\"><table>\n<tr><th>system</th>");
+    html.push_str("<h2>Overview</h2>\n<p class=\"about\">Mean ± standard deviation over seeds. Intervals, reasons where undefined, and comparisons stand under each figure below.</p>\n");
+    let _ = write!(
+        html,
+        "<p class=\"about\">{}</p>\n<div class=\"wide\"><table>\n<tr><th>system</th>",
+        marked(&meaning(results))
+    );
     for name in header {
         let _ = write!(html, "<th>{}</th>", escape(name));
     }
@@ -123,6 +135,8 @@ fn overview_table(html: &mut String, results: &Results) {
         for (i, text) in line.iter().enumerate() {
             let class = match (i, text.as_str()) {
                 (0, _) => "",
+                (MAP_COLUMN, text) if text == word(Trust::Checked) => "good",
+                (MAP_COLUMN, _) => "",
                 (_, "undefined") => "none",
                 _ => "n",
             };

@@ -10,10 +10,13 @@
 //!
 //! A truth is measured on every cell with the same resamples of the test rows, and each keeps its resampled values.
 //! Everything after that (intervals over seeds, differences between systems, their p-values) is arithmetic on those
-//! lists, whatever the truth is. Nothing here touches a file.
+//! lists, whatever the truth is. Truths that need the model or files of their own ([`Checks`]) bring their intervals and
+//! floors; they decide whether a map is `checked`. Nothing here touches a file.
 
 mod caveats;
 mod cell;
+mod checks;
+mod checks_view;
 mod config;
 mod error;
 mod floors;
@@ -31,7 +34,8 @@ mod truths;
 mod tests;
 
 pub use cell::{CellRecord, TestScore, Validation, assess_cell, failed_cell};
-pub use config::{CompareConfig, FIXED_TRAIN_KEYS, MethodEntry};
+pub use checks::{CheckFigure, CheckResult, CheckedSystem, Checks, SeedCheck};
+pub use config::{CompareConfig, FIXED_TRAIN_KEYS, MethodEntry, TruthEntry};
 pub use error::CompareError;
 pub use floors::{Floor, floors};
 pub use html::page;

@@ -4,7 +4,7 @@ use super::config::{CompareConfig, MethodEntry};
 use super::error::CompareError;
 use crate::credit::{self, Credit};
 use crate::objective::RowKind;
-use crate::train::{TrainConfig, TrainError, Trainable};
+use crate::train::{TrainConfig, TrainError, Trainable, Truth};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -66,6 +66,8 @@ pub struct Plan {
     pub systems: Vec<System>,
     /// Index of the system that all others are held against, where there is one.
     pub baseline: Option<usize>,
+    /// The truths that every map is held against, as the configuration lists them.
+    pub truths: Vec<&'static Truth>,
 }
 
 impl Plan {
@@ -83,10 +85,12 @@ impl Plan {
         check_distinct(&systems)?;
         check_equal_trials(&config, &systems)?;
         let baseline = baseline(&config, &systems)?;
+        let truths = truths(&config)?;
         Ok(Self {
             config,
             systems,
             baseline,
+            truths,
         })
     }
 
@@ -417,4 +421,37 @@ fn baseline(config: &CompareConfig, systems: &[System]) -> Result<Option<usize>,
             ))
         }
     }
+}
+
+fn truths(config: &CompareConfig) -> Result<Vec<&'static Truth>, CompareError> {
+    let mut truths = Vec::with_capacity(config.truths.len());
+    for (i, entry) in config.truths.iter().enumerate() {
+        let place =
+            |message: String| CompareError::Config(format!("`[[truth]]` {}: {message}", i + 1));
+        let truth = Truth::by_name(&entry.kind).map_err(|error| place(error.to_string()))?;
+        if entry.file.is_none() && truth.needs_file {
+            return Err(place(format!(
+                "`{}` needs a file, `file = \"...\"`: {}",
+                truth.name, truth.about
+            )));
+        }
+        if entry.limit == Some(0) {
+            return Err(place(
+                "`limit` is 0: no row would be left; use 1 or more, or leave it out".into(),
+            ));
+        }
+        // The same truth on the same rows would count twice.
+        let before = &config.truths[..i];
+        if before
+            .iter()
+            .any(|b| (&b.kind, &b.file) == (&entry.kind, &entry.file))
+        {
+            return Err(place(format!(
+                "{} is listed twice; keep one",
+                entry.words()
+            )));
+        }
+        truths.push(truth);
+    }
+    Ok(truths)
 }

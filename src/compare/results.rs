@@ -1,6 +1,7 @@
 //! The comparison's result: everything that the report shows, as one value with a versioned schema.
 
 use super::cell::{CellRecord, Validation};
+use super::checks::{CheckResult, checks, trust};
 use super::config::CompareConfig;
 use super::floors::Floor;
 use super::paired::{Comparison, compare};
@@ -10,8 +11,8 @@ use super::truths::{Assessment, NamedFloor, TruthResult};
 use crate::eval::Metric;
 use crate::eval::calibration::CalibrationPoint;
 use crate::objective::{METHODS, RowKind};
-use crate::reward::Uncertainty;
-use crate::train::{DeviceInfo, EncodedRow, ReadyRows};
+use crate::reward::{Trust, Uncertainty};
+use crate::train::{self, DeviceInfo, EncodedRow, ReadyRows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -112,6 +113,8 @@ pub struct SystemResult {
     pub failed_seeds: Vec<u64>,
     /// Figures over seeds.
     pub truths: Vec<Aggregate>,
+    /// `checked` if the map of every seed passed every truth of [`Results::checks`], of which there must be one.
+    pub trust: Trust,
     /// Stated against found coverage, averaged over seeds; empty where undefined.
     pub reliability: Vec<CalibrationPoint>,
     /// (true reward, learned mean) of some tokens, first seed; for the plot.
@@ -157,6 +160,9 @@ pub struct CellResult {
     pub validation: Option<Validation>,
     /// Truths.
     pub truths: Vec<TruthResult>,
+    /// The truths of `[[truth]]`, in the configuration's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<train::TruthResult>,
 }
 
 /// A truth that no system and no floor has a value for.
@@ -191,6 +197,9 @@ pub struct Results {
     pub floors: Vec<FloorResult>,
     /// Each truth's systems against the baseline.
     pub comparisons: Vec<Comparison>,
+    /// The truths of `[[truth]]`: what every system's map was held against.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Truths that these rows do not have.
     pub left_out: Vec<LeftOut>,
     /// What a reader should know before believing a figure.
@@ -293,8 +302,12 @@ pub fn results(inputs: Inputs<'_>) -> Results {
                 .collect()
         })
         .collect();
+    let checks = checks(plan, &used);
     let mut systems: Vec<SystemResult> = (0..plan.systems.len())
-        .map(|index| system_result(plan, index, chosen[index], cells, &used[index]))
+        .map(|index| SystemResult {
+            trust: trust(index, &checks),
+            ..system_result(plan, index, chosen[index], cells, &used[index])
+        })
         .collect();
     let mut floor_results: Vec<FloorResult> = floors
         .iter()
@@ -374,6 +387,7 @@ pub fn results(inputs: Inputs<'_>) -> Results {
         systems,
         floors: floor_results,
         comparisons,
+        checks,
         left_out,
         caveats: Vec::new(),
         cells,
@@ -492,6 +506,7 @@ fn system_result(
             .map(|cell| cell.seed)
             .collect(),
         truths: Vec::new(),
+        trust: Trust::Exploratory,
         reliability: mean_curve(&good),
         scatter: good
             .first()
@@ -571,5 +586,6 @@ fn cell_result(plan: &Plan, chosen: &[usize], cell: &CellRecord) -> CellResult {
             .iter()
             .map(|truth| truth.result.clone())
             .collect(),
+        checks: cell.checks.clone(),
     }
 }

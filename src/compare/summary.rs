@@ -149,10 +149,7 @@ pub(super) fn aggregate(name: &str, seeds: &[&Assessment], failures: &[&str]) ->
         };
     }
     let mean = crate::eval::mean(&values);
-    let std = (values.len() > 1).then(|| {
-        let n = values.len() as f64;
-        (crate::eval::variance(&values) * n / (n - 1.0)).sqrt()
-    });
+    let std = deviation(&values);
     let draws = defined.iter().map(|m| m.resampled.len()).min().unwrap_or(0);
     let resampled: Vec<Option<f64>> = (0..draws)
         .map(|draw| {
@@ -165,7 +162,10 @@ pub(super) fn aggregate(name: &str, seeds: &[&Assessment], failures: &[&str]) ->
     let (interval, over) = match (resampled.is_empty(), defined.len()) {
         (false, 1) => (percentiles(resampled.iter().copied()), "rows"),
         (false, _) => (percentiles(resampled.iter().copied()), "rows and seeds"),
-        (true, _) => (mean_interval(&defined), "rows, averaged over seeds"),
+        (true, _) => (
+            mean_interval(defined.iter().map(|m| m.result.metric.interval)),
+            "rows, averaged over seeds",
+        ),
     };
     Series {
         aggregate: Aggregate {
@@ -179,9 +179,15 @@ pub(super) fn aggregate(name: &str, seeds: &[&Assessment], failures: &[&str]) ->
     }
 }
 
-/// The mean of the seeds' own intervals, where all have one.
-fn mean_interval(seeds: &[&Measured]) -> Option<Interval> {
-    let all: Option<Vec<Interval>> = seeds.iter().map(|m| m.result.metric.interval).collect();
+/// Standard deviation with n - 1 in the denominator; `None` of fewer than two values.
+pub(super) fn deviation(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    (values.len() > 1).then(|| (crate::eval::variance(values) * n / (n - 1.0)).sqrt())
+}
+
+/// The mean of intervals, end by end, where all are there.
+pub(super) fn mean_interval(intervals: impl Iterator<Item = Option<Interval>>) -> Option<Interval> {
+    let all: Option<Vec<Interval>> = intervals.collect();
     let all = all.filter(|all| !all.is_empty())?;
     let n = all.len() as f64;
     Some(Interval {

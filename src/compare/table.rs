@@ -1,10 +1,12 @@
 //! The results as Markdown, and the cells that table and page share.
 
+use super::checks::{meaning, word};
+use super::checks_view;
 use super::paired::{Comparison, Difference};
 use super::results::Results;
 use super::summary::{Aggregate, Verdict};
 use super::truths::Direction;
-use crate::eval::Interval;
+use crate::eval::{Interval, Metric};
 use std::fmt::Write as _;
 
 /// A number with as many digits as a reader can use.
@@ -84,19 +86,23 @@ fn against_target(aggregate: &Aggregate) -> String {
 
 /// `0.912 ± 0.004 [0.890, 0.930]`: mean, standard deviation over seeds, interval.
 pub(super) fn figure(aggregate: &Aggregate) -> String {
-    let Some(value) = aggregate.metric.value else {
-        return aggregate
-            .metric
+    spread(&aggregate.metric, aggregate.std)
+}
+
+/// The same of a mean with its standard deviation.
+pub(super) fn spread(metric: &Metric, std: Option<f64>) -> String {
+    let Some(value) = metric.value else {
+        return metric
             .undefined
             .clone()
             .unwrap_or_else(|| "undefined".into());
     };
     let like = decimals(value);
     let mut text = number(value);
-    if let Some(std) = aggregate.std {
+    if let Some(std) = std {
         let _ = write!(text, " ± {}", with_decimals(std, like));
     }
-    if let Some(interval) = aggregate.metric.interval {
+    if let Some(interval) = metric.interval {
         let _ = write!(text, " {}", ends(interval, like));
     }
     text
@@ -280,7 +286,8 @@ pub fn table(results: &Results) -> String {
     let (header, lines) = overview(results);
     let _ = write!(
         text,
-        "\n## Overview\n\nMean ± standard deviation over seeds; below, each figure with its interval, reasons where undefined, and comparisons.\n\n| system | {} |\n|{}\n",
+        "\n## Overview\n\nMean ± standard deviation over seeds; below, each figure with its interval, reasons where undefined, and comparisons. {}\n\n| system | {} |\n|{}\n",
+        meaning(results),
         header.join(" | "),
         "---|".repeat(header.len() + 1)
     );
@@ -351,6 +358,7 @@ pub fn table(results: &Results) -> String {
             let _ = write!(text, "\n{sentence}\n");
         }
     }
+    text.push_str(&checks_view::markdown(results));
     text.push_str("\n## Systems and tuned values\n\n| system | method | token rewards | learns from | tuned | source |\n|---|---|---|---|---|---|\n");
     for (index, system) in results.systems.iter().enumerate() {
         let _ = writeln!(
@@ -429,14 +437,15 @@ const OVERVIEW: [&str; 6] = [
     "TD residuals inside 95 % intervals",
 ];
 
-/// The overview: its header, and a line a system and floor, each cell a mean with its standard deviation over seeds.
+/// The overview: its header, and a line a system and floor. After the label stands how far the map may be trusted (empty
+/// for a floor), then means with their standard deviations over seeds.
 pub(super) fn overview(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let shown: Vec<&'static str> = OVERVIEW
         .into_iter()
         .filter(|name| truths(results).iter().any(|truth| truth.name == *name))
         .collect();
-    let line = |label: String, own: &[Aggregate]| {
-        let mut cells = vec![label];
+    let line = |label: String, map: &str, own: &[Aggregate]| {
+        let mut cells = vec![label, map.to_string()];
         for name in &shown {
             let found = own.iter().find(|truth| truth.name == *name);
             cells.push(match found {
@@ -449,12 +458,13 @@ pub(super) fn overview(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>
     let mut lines: Vec<Vec<String>> = results
         .systems
         .iter()
-        .map(|system| line(system.label.clone(), &system.truths))
+        .map(|system| line(system.label.clone(), word(system.trust), &system.truths))
         .collect();
     for floor in &results.floors {
-        lines.push(line(format!("floor: {}", floor.name), &floor.truths));
+        lines.push(line(format!("floor: {}", floor.name), "", &floor.truths));
     }
-    (shown, lines)
+    let header = std::iter::once("map").chain(shown).collect();
+    (header, lines)
 }
 
 /// Mean and standard deviation over seeds.
@@ -484,7 +494,7 @@ pub(super) fn penalty(penalty: &Option<(f64, Vec<f64>)>) -> String {
 }
 
 /// Text inside a cell of a Markdown table.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")
         .replace('\n', " ")

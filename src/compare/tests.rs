@@ -12,6 +12,8 @@ use crate::world::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+mod checks;
+
 fn config(value: Value) -> CompareConfig {
     serde_json::from_value(value).expect("a configuration")
 }
@@ -87,6 +89,22 @@ fn what_is_wrong_with_a_plan_is_said_with_the_way_out() {
         (
             json!({"seeds": [0], "baseline": "bt", "method": [{"name": "ava_p"}]}),
             vec!["`baseline` is `bt`", "labels: ava_p"],
+        ),
+        (
+            json!({"seeds": [0], "method": [{"name": "ava_p"}], "truth": [{"kind": "intervention"}, {"kind": "span"}]}),
+            vec!["`[[truth]]` 2", "no truth `span`", "known truths: spans ("],
+        ),
+        (
+            json!({"seeds": [0], "method": [{"name": "ava_p"}], "truth": [{"kind": "lexicon"}]}),
+            vec!["`lexicon` needs a file", "VADER"],
+        ),
+        (
+            json!({"seeds": [0], "method": [{"name": "ava_p"}], "truth": [{"kind": "edits", "limit": 0}]}),
+            vec!["`limit` is 0"],
+        ),
+        (
+            json!({"seeds": [0], "method": [{"name": "ava_p"}], "truth": [{"kind": "spans", "file": "a"}, {"kind": "spans", "file": "a", "limit": 3}]}),
+            vec!["`[[truth]]` 2", "spans on a is listed twice"],
         ),
         (
             json!({"seeds": [0], "tune_seeds": 2, "method": [{"name": "ava_p"}]}),
@@ -519,11 +537,23 @@ fn values_are_chosen_on_validation_rows_alone() {
     assert_eq!(choose(&diverged, 2), 1);
 }
 
+/// A label with everything that a page or a table must escape.
+const AWKWARD: &str = "a <script>|\"&'\u{1}";
+
 /// Results of a small made-up comparison; one system has an awkward name, one diverged.
 fn made_up() -> Results {
-    let awkward = "a <script>|\"&'\u{1}";
+    made_up_with(json!([]), |_, _| Vec::new())
+}
+
+/// The same with truths and what each (system, seed) that did not diverge said of them.
+fn made_up_with(
+    truths: Value,
+    checks: impl Fn(&str, u64) -> Vec<crate::train::TruthResult>,
+) -> Results {
+    let awkward = AWKWARD;
     let plan = Plan::new(config(json!({
         "seeds": [0, 1],
+        "truth": truths,
         "method": [
             {"name": "bradley_terry_sum"},
             {"name": "ava_p", "label": awkward},
@@ -536,7 +566,11 @@ fn made_up() -> Results {
         for (label, noise) in [("bradley_terry_sum", 2.0), (awkward, 0.5)] {
             let mut record = cell(label, 0, seed, Some(0.8), 1.0);
             record.assessment = assess(&answers(40, noise, 5 + seed), label == awkward);
-            record.uncertainty = Uncertainty::TdSpread;
+            record.uncertainty = match label == awkward {
+                true => Uncertainty::TdSpread,
+                false => Uncertainty::PreferenceSpread,
+            };
+            record.checks = checks(label, seed);
             cells.push(record);
         }
         cells.push(cell("dpo", 0, seed, None, 0.0));

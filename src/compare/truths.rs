@@ -12,7 +12,7 @@ use crate::eval::{
     pair_accuracy, pearson, spearman,
 };
 use crate::reward::{Side, TokenRewardRecord};
-use crate::train::{Residuals, known_rewards, labelled_tokens};
+use crate::train::{NO_POSITIVE_FACTOR, Residuals, known_rewards, labelled_tokens};
 use serde::{Deserialize, Serialize};
 
 /// Confidence level of all intervals.
@@ -409,8 +409,6 @@ fn scatter(truths: &[f64], learned: &[f64]) -> Vec<(f32, f32)> {
 }
 
 const NO_TRUTH: &str = "the test rows have no known token rewards";
-const NO_POSITIVE_FACTOR: &str =
-    "no positive factor brings the token rewards closer to the known ones";
 const PEARSON: &str = "correlation with known rewards";
 const SPEARMAN: &str = "rank correlation with known rewards";
 

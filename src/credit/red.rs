@@ -5,6 +5,9 @@
 //! r^_i = beta_c r~_i + (1 - beta_c) [i last] R(answer)
 //! ```
 //!
+//! Two models, one of rewards and one of costs, make one by [`reward_and_cost`]; `mixed` and it are formulas that no command
+//! asks for yet, `--credit red` is r~ alone.
+//!
 //! Source: *R3HF / RED*, arXiv 2411.08302, Eq. 3, 6-8. `keep_offset` adds R(prompt) at the first token, so that the sum is
 //! R(answer) exactly (ours).
 
@@ -47,6 +50,11 @@ pub fn mixed(
     dense.mul_scalar(beta_c) + sparse.mul_scalar(1.0 - beta_c)
 }
 
+/// Two models' token rewards as one, any shape: (reward - cost) / 2, where a larger cost is worse.
+pub fn reward_and_cost<const D: usize>(reward: Tensor<D>, cost: Tensor<D>) -> Tensor<D> {
+    (reward - cost).mul_scalar(0.5)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::penalised;
@@ -85,6 +93,17 @@ mod tests {
             check("dense_sum", values(dense.sum_dim(1)));
             check("combined", values(combined));
             check("final", values(last.clone()));
+            // What the tokens get is what the answer adds to its prompt; with the offset it is the answer's score.
+            let total = flat(&want["dense_sum"]);
+            let (score, offset) = (flat(&want["sequence_score"]), flat(&want["offset"]));
+            for (i, sum) in total.iter().enumerate() {
+                let kept = if case["keep_offset"] == true {
+                    0.0
+                } else {
+                    offset[i]
+                };
+                assert!((sum - (score[i] - kept)).abs() < 1e-9);
+            }
             let gradients = last.sum().neg().backward();
             for (key, leaf) in [("prefix_score", &prefix), ("logp", &logp)] {
                 let got = golden::gradient(leaf, &gradients);
@@ -97,6 +116,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_cost_model_takes_away_half_of_what_it_says() {
+        let Some(g) = golden::load("red") else {
+            return;
+        };
+        let given = &g.0["inputs"]["two_models"];
+        let [reward, cost] =
+            ["reward", "cost"].map(|key| tensor::<1>(&given[key], &Device::flex()));
+        let exact = flat(&g.expected("two_models")["aggregate"]);
+        let got = values(reward_and_cost(reward, cost));
+        close("aggregate", &got, &exact, 1e-6, 1e-6);
     }
 
     #[test]

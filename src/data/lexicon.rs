@@ -1,4 +1,4 @@
-//! Reads a word-level truth with human uncertainty in the text format of the VADER lexicon: one entry a line,
+//! Reads a word-level truth with the spread of human ratings in the text format of the VADER lexicon: one entry a line,
 //! `word TAB mean TAB standard deviation TAB [ten ratings]`. Source of the format: `vaderSentiment/vader_lexicon.txt` of
 //! Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", 2014.
 

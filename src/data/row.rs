@@ -133,6 +133,15 @@ impl Rows {
         self.len() == 0
     }
 
+    /// The first `limit` rows.
+    pub fn first(mut self, limit: usize) -> Self {
+        match &mut self {
+            Self::Preferences(rows) => rows.truncate(limit),
+            Self::Demonstrations(rows) => rows.truncate(limit),
+        }
+        self
+    }
+
     /// Demonstrations: of pairs the chosen answers, demonstrations as they are.
     pub fn chosen_answers(self) -> Self {
         match self {

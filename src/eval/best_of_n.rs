@@ -1,4 +1,5 @@
-//! Best-of-n: what drawing n answers and keeping the best-scored one does, and what to subtract for uncertainty.
+//! Best-of-n: what drawing n answers and keeping the best-scored one does, and what to subtract for a score's
+//! standard deviation (own spread, ignorance or total).
 
 use super::{EvalError, check_lengths, check_two, check_values, mean, variance};
 use serde::{Deserialize, Serialize};
@@ -187,7 +188,7 @@ fn check_draws(n: usize, most: usize) -> Result<(), EvalError> {
     })
 }
 
-/// What is taken off a score for its uncertainty (arXiv 2402.13210). The two penalties have different units: choose k
+/// What is taken off a score for its standard deviation, ignorance in arXiv 2402.13210. The two penalties have different units: choose k
 /// for each on held-out prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

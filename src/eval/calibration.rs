@@ -1,4 +1,5 @@
-//! Is the stated uncertainty right? Coverage, calibration curve and error, z-scores, sharpness, negative log-likelihood.
+//! Is a stated standard deviation right, whichever it is (own spread, ignorance or total)? Coverage, calibration
+//! curve and error, z-scores, sharpness, negative log-likelihood.
 
 use super::gaussian::{inverse_normal_cdf, normal_cdf, normal_log_density};
 use super::{EvalError, Metric, check_lengths, check_two, check_values, mean, variance};

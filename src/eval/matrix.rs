@@ -204,6 +204,11 @@ impl Cholesky {
         Ok(Self { factor })
     }
 
+    /// F.
+    pub fn factor(&self) -> &Matrix {
+        &self.factor
+    }
+
     /// F^-1 b: half a solve. Its squared length is b^T A^-1 b.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub mod gaussian;
 pub mod laplace;
 pub mod matrix;
 pub mod optimise;
+pub mod posteriors;
 pub mod resample;
 pub mod rewardbench;
 pub mod strength;
@@ -35,6 +36,7 @@ pub use correlation::{
     Affine, Gauge, kendall_tau_b, mean_squared_error, pearson, r_squared, spearman,
 };
 pub use floors::{UnigramBradleyTerry, Words, longer_wins};
+pub use posteriors::{Gaussians, PosteriorAgreement, posterior_agreement};
 pub use resample::Bootstrap;
 pub use strength::{DoubtfulPairs, Strength, preference_strength};
 pub use summary::{PairReport, PairScores, TokenTruth, TokenTruthReport};

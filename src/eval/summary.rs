@@ -26,7 +26,7 @@ pub struct TokenTruth<'a> {
     pub delta: Option<&'a [f64]>,
 }
 
-/// How well token rewards and their uncertainties match the truth.
+/// How well token rewards and their standard deviations match the truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenTruthReport {
     /// Tokens.

@@ -81,8 +81,9 @@ impl Objective for AvaD {
         &self.options.steps
     }
 
+    /// Without the residual term only the prior speaks of sigma.
     fn informs_std(&self) -> bool {
-        true
+        self.options.lambda > 0.0
     }
 
     fn diagnostics(&self, steps: &Steps) -> Vec<super::Term> {
@@ -90,7 +91,7 @@ impl Objective for AvaD {
     }
 
     fn td_target(&self, steps: &Steps) -> Option<Tensor<2>> {
-        Some(AvaTerms::of(steps, &self.options).delta)
+        (self.options.lambda > 0.0).then(|| AvaTerms::of(steps, &self.options).delta)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -24,7 +24,7 @@ use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores, Variant,
     reward_terms,
 };
-use crate::reward::{LikelihoodForm, Steps, StepsConfig};
+use crate::reward::{LikelihoodForm, Steps, StepsConfig, Uncertainty};
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -195,6 +195,11 @@ impl AvaP {
         Ok(Self { options })
     }
 
+    /// Whether the comparison depends on the scores' variances.
+    fn reads_variances(&self) -> bool {
+        matches!(self.options.cer, Cer::Probit | Cer::Mackay)
+    }
+
     /// neg per pair `[P]`, from the rejected rows.
     fn negative(&self, ll: &Tensor<1>, unlikelihood: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
         match self.options.neg {
@@ -233,7 +238,17 @@ impl Objective for AvaP {
     }
 
     fn informs_std(&self) -> bool {
-        true
+        self.uncertainty() != Uncertainty::PriorOnly
+    }
+
+    /// Without the residual term sigma is the comparison's business where that reads variances, else the prior's alone.
+    fn uncertainty(&self) -> Uncertainty {
+        let compares = self.options.cer_weight > 0.0 && self.reads_variances();
+        match (self.options.ava.lambda > 0.0, compares) {
+            (true, _) => Uncertainty::TdSpread,
+            (false, true) => Uncertainty::PreferenceSpread,
+            (false, false) => Uncertainty::PriorOnly,
+        }
     }
 
     fn diagnostics(&self, steps: &Steps) -> Vec<super::Term> {
@@ -241,7 +256,8 @@ impl Objective for AvaP {
     }
 
     fn td_target(&self, steps: &Steps) -> Option<Tensor<2>> {
-        Some(AvaTerms::of(steps, &self.options.ava).delta)
+        let ava = &self.options.ava;
+        (ava.lambda > 0.0).then(|| AvaTerms::of(steps, ava).delta)
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -250,6 +266,14 @@ impl Objective for AvaP {
             warnings.push(
                 "neg paper is unbounded: the loss falls without end as the rejected likelihood does, and the language \
                  model with it; use unlikelihood or floor, or at least beta 0.1"
+                    .to_owned(),
+            );
+        }
+        if self.options.cer_score == ScoreKind::Mean && self.reads_variances() {
+            warnings.push(
+                "cer probit and mackay with cer_score mean hold a difference of means against the variance of the sums, \
+                 as the specification has it: long answers count as less sure than they are; use cer_score sum or cer \
+                 logsigmoid"
                     .to_owned(),
             );
         }
@@ -264,6 +288,14 @@ impl Objective for AvaP {
 
     fn ranking_score(&self) -> ScoreKind {
         self.options.cer_score
+    }
+
+    /// As the loss has it: also where means are compared, the variance is that of the sums.
+    fn comparison_variance(&self) -> ScoreKind {
+        match self.options.cer_score {
+            ScoreKind::Last => ScoreKind::Last,
+            ScoreKind::Sum | ScoreKind::Mean => ScoreKind::Sum,
+        }
     }
 
     /// The comparison alone: AVA's KL and residual terms are its prior and its dynamics, not data about preferences.
@@ -303,10 +335,7 @@ impl Objective for AvaP {
         let scores = Scores::of(steps);
         let (chosen, rejected) = sides(scores.get(options.cer_score), pairs);
         let cer = contrast(options.cer, chosen - rejected, || {
-            let variance = match options.cer_score {
-                ScoreKind::Last => scores.last_variance.clone(),
-                ScoreKind::Sum | ScoreKind::Mean => scores.sum_variance.clone(),
-            };
+            let variance = scores.variance(self.comparison_variance());
             let (chosen, rejected) = sides(variance, pairs);
             chosen + rejected
         })

@@ -67,7 +67,7 @@ pub struct BradleyTerryOptions {
     pub steps: StepsConfig,
     /// last: the usual sequence reward model. `sum` trains every token and localises better.
     pub score: ScoreKind,
-    /// Whether rows with a margin ask for at least that difference ([`Extras::margin`](crate::reward::Extras)).
+    /// Whether each pair asks for at least the difference of its margin ([`Extras::margin`](crate::reward::Extras)).
     pub use_margin: bool,
     /// e: the share of pairs taken as labelled the wrong way round.
     pub label_smoothing: f64,
@@ -156,6 +156,10 @@ impl Objective for BradleyTerry {
 
     fn steps_config(&self) -> &StepsConfig {
         &self.options.steps
+    }
+
+    fn needs_margin(&self) -> bool {
+        self.options.use_margin
     }
 
     fn informs_std(&self) -> bool {
@@ -263,6 +267,14 @@ mod tests {
                 );
             };
             check("loss", values(result.loss.clone()), &want["loss"]);
+            let each = (0..pairs).map(|b| {
+                let (layout, out) = golden::one_pair(&layout, &out, b);
+                let mut steps = golden::steps(&layout, &out, bt.steps_config());
+                let margin = tensor::<1>(g.data("margin"), &device);
+                steps.extras.margin = Some(margin.narrow(0, b, 1));
+                golden::term(&bt.evaluate(&steps, Progress::END), "preference_loss")
+            });
+            check("per_pair", each.collect(), &want["per_pair"]);
             let (r_pos, r_neg) = sides(result.scores.last.clone(), pairs);
             check("r_pos", values(r_pos), &want["r_pos"]);
             check("r_neg", values(r_neg), &want["r_neg"]);
@@ -273,6 +285,13 @@ mod tests {
             check("accuracy", term("rewards/accuracies"), &want["accuracy"]);
             check("margin", term("rewards/margins"), &want["mean_margin"]);
             let gradients = result.loss.backward();
+            // A constant on all scores changes no comparison: unless scores are centred, gradients cancel.
+            let total: f64 = [&pos, &neg]
+                .iter()
+                .flat_map(|leaf| golden::gradient(leaf, &gradients))
+                .sum();
+            let centred = bt.options.center > 0.0;
+            assert_eq!(total.abs() > 1e-5, centred, "{name}: {total}");
             for (what, leaf) in [("scores_pos", &pos), ("scores_neg", &neg)] {
                 let got = golden::gradient(leaf, &gradients);
                 close(

@@ -204,7 +204,7 @@ impl Objective for Dpo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{self, Outputs, close, flat, leaf, tensor, values};
+    use super::super::golden::{self, Outputs, close, flat, leaf, scalar, tensor, values};
     use super::*;
     use crate::reward::Layout;
     use burn::tensor::Device;
@@ -277,6 +277,33 @@ mod tests {
                 }
             };
             check("loss", values(result.loss.clone()));
+            let each = (0..layout.rows / 2).map(|b| {
+                let (layout, out) = golden::one_pair(&layout, &out, b);
+                let reference = steps.reference_log_policy.clone().expect("a reference");
+                let [at, other] =
+                    [b, steps.pair_count() + b].map(|row| reference.clone().narrow(0, row, 1));
+                let steps = golden::steps(&layout, &out, &dpo.steps)
+                    .with_reference(Tensor::cat(vec![at, other], 0));
+                scalar(&dpo.evaluate(&steps, Progress::END).loss)
+            });
+            check("per_pair", each.collect());
+            let reference = steps.reference_log_policy.clone().expect("a reference");
+            for (key, log_policy) in [
+                ("logps", steps.log_policy.clone()),
+                ("ref_logps", reference),
+            ] {
+                let (chosen, rejected) = sides(row_sum(log_policy), layout.rows / 2);
+                check(&format!("{key}_pos"), values(chosen));
+                check(&format!("{key}_neg"), values(rejected));
+            }
+            if name == "sigmoid" {
+                let rewards = row_sum(dpo.token_rewards(&steps).mean);
+                let (chosen, rejected) = sides(rewards, layout.rows / 2);
+                let sums = &g.expected("identities")["token_sum"];
+                for (key, got) in [("sum_pos", chosen), ("sum_neg", rejected)] {
+                    close(key, &values(got), &flat(&sums[key]), tol.abs, tol.rel);
+                }
+            }
             let (chosen, rejected) = sides(result.scores.get(dpo.ranking_score()), layout.rows / 2);
             check("rewards_chosen", values(chosen));
             check("rewards_rejected", values(rejected));

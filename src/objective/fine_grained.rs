@@ -5,7 +5,7 @@
 //! loss = mean over the pairs with any label
 //! ```
 //!
-//! U+ and U- come from the smallest edit that turns the rejected answer into the chosen one ([`align`]) or from labelled
+//! U+ and U- come from the smallest edit that turns the rejected answer into the chosen one ([`align`](crate::data::align)) or from labelled
 //! spans. Source: idea of *Aligning LLMs via Fine-grained Supervision*, arXiv 2406.02756; the formula is our
 //! reconstruction, since the paper's equations were not available to us.
 
@@ -131,65 +131,6 @@ impl Objective for FineGrained {
     }
 }
 
-/// The smallest edit from one answer to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edit {
-    /// Per token of the original: deleted or replaced (U-).
-    pub minus: Vec<bool>,
-    /// Per token of the edited answer: inserted or put in place of another (U+).
-    pub plus: Vec<bool>,
-    /// Levenshtein distance.
-    pub distance: usize,
-}
-
-/// Cells of the alignment table that [`align`] allocates at most (256 MiB).
-pub const MOST_CELLS: usize = 1 << 26;
-
-/// The alignment of two answers' tokens, or `None` where the table would be larger than [`MOST_CELLS`].
-///
-/// Alignments are not unique: read from the end, keep or replace goes before delete, and delete before insert.
-pub fn align(original: &[u32], edited: &[u32]) -> Option<Edit> {
-    let (rows, columns) = (original.len() + 1, edited.len() + 1);
-    let cells = rows.checked_mul(columns).filter(|n| *n <= MOST_CELLS)?;
-    let mut table = vec![0u32; cells];
-    let at = |i: usize, j: usize| i * columns + j;
-    let differ = |i: usize, j: usize| u32::from(original[i - 1] != edited[j - 1]);
-    for i in 0..rows {
-        for j in 0..columns {
-            table[at(i, j)] = match (i, j) {
-                (0, j) => j as u32,
-                (i, 0) => i as u32,
-                (i, j) => (table[at(i - 1, j - 1)] + differ(i, j))
-                    .min(table[at(i - 1, j)] + 1)
-                    .min(table[at(i, j - 1)] + 1),
-            };
-        }
-    }
-    let mut edit = Edit {
-        minus: vec![false; original.len()],
-        plus: vec![false; edited.len()],
-        distance: table[cells - 1] as usize,
-    };
-    let (mut i, mut j) = (original.len(), edited.len());
-    while i > 0 || j > 0 {
-        let here = table[at(i, j)];
-        if i > 0 && j > 0 && here == table[at(i - 1, j - 1)] + differ(i, j) {
-            if differ(i, j) == 1 {
-                edit.minus[i - 1] = true;
-                edit.plus[j - 1] = true;
-            }
-            (i, j) = (i - 1, j - 1);
-        } else if i > 0 && here == table[at(i - 1, j)] + 1 {
-            edit.minus[i - 1] = true;
-            i -= 1;
-        } else {
-            edit.plus[j - 1] = true;
-            j -= 1;
-        }
-    }
-    Some(edit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::golden::{self, Outputs, close, flat, leaf, random_pairs, scalar, values};
@@ -219,19 +160,24 @@ mod tests {
         let attended = golden::stack(&[g.data("attn_edit"), g.data("attn_orig")], 0.0);
         let [rows, tokens] = golden::shape::<2>(&attended);
         let pairs = rows / 2;
-        // Labels from our own alignment: edited answers are the chosen rows.
+        // Labels from the alignment that training uses: edited answers are the chosen rows.
         let mut labels = vec![0f32; rows * tokens];
         for b in 0..pairs {
-            let edit = align(&original[b], &edited[b]).expect("small");
+            let edit = crate::data::align(&original[b], &edited[b]).expect("small");
             let distance = flat(&g.expected("edit_distance")[b])[0];
             assert_eq!(edit.distance as f64, distance);
-            let signed = |list: &[bool], sign: f32| -> Vec<f32> {
-                list.iter().map(|on| if *on { sign } else { 0.0 }).collect()
-            };
-            let (plus, minus) = (signed(&edit.plus, 1.0), signed(&edit.minus, -1.0));
-            labels[b * tokens..b * tokens + plus.len()].copy_from_slice(&plus);
-            let at = (pairs + b) * tokens;
-            labels[at..at + minus.len()].copy_from_slice(&minus);
+            for at in &edit.inserted_or_substituted {
+                labels[b * tokens + at] = 1.0;
+            }
+            for at in &edit.deleted_or_substituted {
+                labels[(pairs + b) * tokens + at] = -1.0;
+            }
+            // A substitution marks a token on both sides and counts once.
+            let substitutions = (edit.ops.iter())
+                .filter(|op| matches!(op, crate::data::Op::Substitute { .. }))
+                .count();
+            let marked = edit.inserted_or_substituted.len() + edit.deleted_or_substituted.len();
+            assert_eq!(marked, edit.distance + substitutions);
         }
         // A prompt token before each answer, so that position i of the file is step i.
         let before = |value: &Value, first: f64| {
@@ -256,9 +202,29 @@ mod tests {
             };
             let mut steps = golden::steps(&layout, &out, method.steps_config());
             let labels = TensorData::new(labels.clone(), [rows, tokens]);
-            steps.extras.token_labels = Some(Tensor::from_data(labels, &device));
+            let labels = Tensor::<2>::from_data(labels, &device);
+            steps.extras.token_labels = Some(labels.clone());
             let result = method.evaluate(&steps, Progress::END);
             let want = g.expected(name);
+            // A pair alone: its labels' part and its pull; nothing where no token is labelled.
+            let each: Vec<f64> = (0..pairs)
+                .map(|b| {
+                    let (layout, out) = golden::one_pair(&layout, &out, b);
+                    let mut steps = golden::steps(&layout, &out, method.steps_config());
+                    let of = |row| labels.clone().narrow(0, row, 1);
+                    steps.extras.token_labels = Some(Tensor::cat(vec![of(b), of(pairs + b)], 0));
+                    scalar(&method.evaluate(&steps, Progress::END).loss)
+                })
+                .collect();
+            let exact: Vec<f64> = (flat(&want["per_pair"]).iter())
+                .zip(flat(&want["keep_penalty"]))
+                .zip(flat(&want["n_edit"]))
+                .map(|((fit, pull), labelled)| match labelled > 0.0 {
+                    true => fit + method.options.keep_weight * pull,
+                    false => 0.0,
+                })
+                .collect();
+            close("per_pair", &each, &exact, tol.abs, tol.rel);
             close(
                 name,
                 &values(result.loss.clone()),
@@ -297,16 +263,6 @@ mod tests {
         if let Some(device) = golden::wgpu() {
             golden_values_hold_on(&device);
         }
-    }
-
-    #[test]
-    fn the_smallest_edit_is_found() {
-        let edit = align(&[1, 2, 3], &[1, 4, 3, 5]).expect("small");
-        assert_eq!(edit.minus, [false, true, false]);
-        assert_eq!(edit.plus, [false, true, false, true]);
-        assert_eq!(edit.distance, 2);
-        assert_eq!(align(&[], &[]).map(|e| e.distance), Some(0));
-        assert_eq!(align(&vec![0; 1 << 14], &vec![0; 1 << 14]), None);
     }
 
     #[test]

@@ -243,7 +243,41 @@ pub(crate) fn options(case: &Value, defaults: &Value) -> Value {
     Value::Object(options)
 }
 
-/// Checks a gradient along one direction: central differences with step `h` against the gradient, 1 % apart at most.
+/// The pair `index` of a batch alone: its chosen and its rejected row.
+pub(crate) fn one_pair(layout: &Layout, out: &Outputs, index: usize) -> (Layout, Outputs) {
+    let places = [index, layout.pairs.expect("pairs") + index];
+    fn rows<T: Copy>(list: &[T], tokens: usize, places: [usize; 2]) -> Vec<T> {
+        let row = |at: usize| list[at * tokens..(at + 1) * tokens].to_vec();
+        places.map(row).concat()
+    }
+    fn pick<const D: usize>(x: &Tensor<D>, places: [usize; 2]) -> Tensor<D> {
+        Tensor::cat(places.map(|at| x.clone().narrow(0, at, 1)).to_vec(), 0)
+    }
+    let alone = Layout {
+        rows: 2,
+        tokens: layout.tokens,
+        ids: rows(&layout.ids, layout.tokens, places),
+        segments: rows(&layout.segments, layout.tokens, places),
+        response: rows(&layout.response, layout.tokens, places),
+        pairs: Some(1),
+    };
+    let out = Outputs {
+        logits: pick(&out.logits, places),
+        mean: pick(&out.mean, places),
+        log_std: pick(&out.log_std, places),
+        attention: (out.attention.as_ref()).map(|[q, k]| [pick(q, places), pick(k, places)]),
+    };
+    (alone, out)
+}
+
+/// A term of an evaluation by its name.
+pub(crate) fn term(result: &super::Evaluation, name: &str) -> f64 {
+    let found = result.terms.iter().find(|(n, _)| *n == name);
+    found.map_or_else(|| panic!("no term `{name}`"), |(_, x)| scalar(x))
+}
+
+/// Checks a gradient along two directions, one without structure and one uphill everywhere, where no parts cancel:
+/// central differences with step `h` against the gradient, 1 % apart at most, and what f32 loses in a loss of its size.
 pub(crate) fn directional<const D: usize>(
     at: &Tensor<D>,
     gradient: &[f64],
@@ -251,25 +285,26 @@ pub(crate) fn directional<const D: usize>(
     loss: impl Fn(Tensor<D>) -> f64,
 ) {
     // Any fixed direction without structure will do.
-    let direction: Vec<f32> = (0..gradient.len())
-        .map(|i| ((i * 37 + 11) % 19) as f32 / 9.0 - 1.0)
+    let mixed: Vec<f64> = (0..gradient.len())
+        .map(|i| ((i * 37 + 11) % 19) as f64 / 9.0 - 1.0)
         .collect();
-    let exact: f64 = gradient
-        .iter()
-        .zip(&direction)
-        .map(|(g, d)| g * f64::from(*d))
-        .sum();
-    let direction =
-        Tensor::<D>::from_data(TensorData::new(direction, at.dims()), &at.device()).mul_scalar(h);
-    let at = at.clone().detach();
-    let up = loss(at.clone() + direction.clone());
-    let down = loss(at - direction);
-    let measured = (up - down) / (2.0 * h);
-    let error = (measured - exact).abs();
-    assert!(
-        error <= 1e-2 * exact.abs() + 2e-3,
-        "slope {measured}, gradient says {exact}"
-    );
+    let uphill = mixed.iter().zip(gradient);
+    let uphill = uphill.map(|(d, g)| if *g == 0.0 { *d } else { d.abs() * g.signum() });
+    for direction in [uphill.collect::<Vec<f64>>(), mixed.clone()] {
+        let exact: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let step: Vec<f32> = direction.iter().map(|d| (d * h) as f32).collect();
+        let step = Tensor::<D>::from_data(TensorData::new(step, at.dims()), &at.device());
+        let from = at.clone().detach();
+        let up = loss(from.clone() + step.clone());
+        let down = loss(from - step);
+        let measured = (up - down) / (2.0 * h);
+        let error = (measured - exact).abs();
+        let lost = 4.0 * f64::from(f32::EPSILON) * up.abs().max(down.abs()).max(1.0) / h;
+        assert!(
+            error <= 1e-2 * exact.abs() + lost,
+            "slope {measured}, gradient says {exact}, f32 loses up to {lost}"
+        );
+    }
 }
 
 /// Two pairs with ragged padding and outputs without structure.

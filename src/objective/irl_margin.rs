@@ -229,6 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_on_both_rewards_changes_nothing() {
+        let device = Device::flex();
+        let (layout, out) = golden::random_pairs(&device);
+        for kind in ["max_margin", "squared", "logistic", "hinge"] {
+            let method = IrlMargin::new(&json!({"kind": kind, "score": "mean"})).expect("options");
+            let loss = |add: f64| {
+                let out = Outputs {
+                    mean: out.mean.clone().add_scalar(add),
+                    ..out.clone()
+                };
+                let steps = golden::steps(&layout, &out, method.steps_config());
+                values(method.evaluate(&steps, Progress::END).loss)[0]
+            };
+            let (a, b) = (loss(0.0), loss(3.0));
+            assert!((a - b).abs() < 1e-5, "{kind}: {a} and {b}");
+        }
+    }
+
+    #[test]
     fn a_tie_pushes_the_good_text_up() {
         let d = leaf::<1>(&json!([0.0, 0.4, -0.2]), &Device::flex().autodiff());
         let loss = margin_loss(MarginKind::MaxMargin, d.clone());

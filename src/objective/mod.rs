@@ -26,6 +26,8 @@ mod scores;
 pub mod secrets2;
 
 #[cfg(test)]
+mod every_method;
+#[cfg(test)]
 pub(crate) mod golden;
 
 pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
@@ -35,7 +37,7 @@ pub use options::ObjectiveError;
 pub(crate) use options::nearest_first;
 pub use scores::{ScoreKind, Scores, posterior_terms, residual_terms, reward_terms};
 
-use crate::reward::{Steps, StepsConfig};
+use crate::reward::{Steps, StepsConfig, Uncertainty};
 use burn::tensor::Tensor;
 
 /// A named scalar `[1]`, detached.
@@ -119,6 +121,10 @@ pub trait Objective: Send + Sync {
     fn feature_dropout(&self) -> Option<f64> {
         None
     }
+    /// Whether every training pair must carry a margin.
+    fn needs_margin(&self) -> bool {
+        false
+    }
     /// Whether every training pair must carry a preference strength, and which share of the pairs, those of lowest strength,
     /// has its labels swapped; `None` where strengths are not read.
     fn strength(&self) -> Option<f64> {
@@ -128,8 +134,16 @@ pub trait Objective: Send + Sync {
     fn needs_attention(&self) -> bool {
         false
     }
-    /// Whether the loss trains the standard deviations; where not, they only say what the head started with.
+    /// Whether data train the standard deviations; where not, they are the prior's.
     fn informs_std(&self) -> bool;
+    /// What its standard deviation measures: the word that records carry. A method whose standard deviation is trained by
+    /// something else than temporal-difference residuals says so here.
+    fn uncertainty(&self) -> Uncertainty {
+        match self.informs_std() {
+            true => Uncertainty::TdSpread,
+            false => Uncertainty::PriorOnly,
+        }
+    }
     /// Settings that are allowed and unwise, in sentences.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -146,6 +160,10 @@ pub trait Objective: Send + Sync {
     /// The temporal-difference target that its posterior explains, `[B, S]`, where it has one.
     fn td_target(&self, _steps: &Steps) -> Option<Tensor<2>> {
         None
+    }
+    /// The score whose variance [`Comparison::variance`] carries.
+    fn comparison_variance(&self) -> ScoreKind {
+        self.ranking_score()
     }
     /// What the method's preference likelihood says of one comparison of ranking scores. `None` where it has none that is a
     /// function of scores of the reward head: then no Laplace approximation can be taken around it.
@@ -287,7 +305,12 @@ mod tests {
         let error = build("ava_p", &json!({"neg": "flor"}))
             .err()
             .map(|e| e.to_string());
-        assert!(error.is_some_and(|e| e.contains("`floor`")));
+        assert!(error.is_some_and(|e| e.contains("it is one of `floor`, ")));
+        // What is no word keeps serde's own reason.
+        let error = build("ava_p", &json!({"lambda": "much"}))
+            .err()
+            .map(|e| e.to_string());
+        assert!(error.is_some_and(|e| e.contains("invalid type")));
         assert!(build("ava_p", &json!([1])).is_err());
     }
 

@@ -97,7 +97,7 @@ where
                 method,
                 option: option.clone(),
                 value: value.to_string(),
-                reason: error.to_string(),
+                reason: reason(value, &error.to_string()),
             });
         }
     }
@@ -107,6 +107,23 @@ where
         value: options.to_string(),
         reason: error.to_string(),
     })
+}
+
+/// What serde says, with the allowed words (between backticks behind "expected") in the order of their likeness to the
+/// word that was given.
+fn reason(value: &Value, said: &str) -> String {
+    let (Value::String(given), Some((_, expected))) = (value, said.split_once("expected ")) else {
+        return said.to_owned();
+    };
+    if !said.starts_with("unknown variant") {
+        return said.to_owned();
+    }
+    let words = expected.split('`').skip(1).step_by(2).map(str::to_owned);
+    let known: Vec<String> = nearest_first(given, words)
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect();
+    format!("it is one of {}", known.join(", "))
 }
 
 /// Every option with its default.

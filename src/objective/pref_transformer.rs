@@ -284,4 +284,50 @@ mod tests {
             golden_values_hold_on(&device);
         }
     }
+
+    #[test]
+    fn weights_sum_to_one_and_keys_of_zero_give_the_plain_mean() {
+        let device = Device::flex();
+        let wave = |by: f32| -> Vec<f32> { (0..20).map(|i| (i as f32 * by).sin() * 2.0).collect() };
+        let of = |numbers: Vec<f32>| {
+            Tensor::<3>::from_data(TensorData::new(numbers, [2, 5, 2]), &device)
+        };
+        let segments = [1, 1, 1, 1, 1, 1, 1, 1, 0, 0];
+        let valid: Vec<bool> = segments.iter().map(|s| *s == 1).collect();
+        let received =
+            |k: Tensor<3>| attention_received(of(wave(0.9)), k, &segments, &valid, false, 1.0);
+        for (row, sum) in values(received(of(wave(1.7))).sum_dim(1))
+            .iter()
+            .enumerate()
+        {
+            assert!((sum - 1.0).abs() < 1e-6, "row {row}: {sum}");
+        }
+        // The specification's example: two tokens, keys of zero, rewards 1 and 3.
+        let method = PrefTransformer::new(&json!({})).expect("options");
+        let layout = golden::layout(
+            &json!([[0, 0, 0], [0, 0, 0]]),
+            &json!([[1, 1, 1], [1, 1, 1]]),
+            &json!([[0, 1, 1], [0, 1, 1]]),
+            Some(1),
+        );
+        let out = Outputs {
+            logits: Tensor::zeros([2, 3, 2], &device),
+            mean: tensor(&json!([[9.0, 1.0, 3.0], [9.0, 1.0, 3.0]]), &device),
+            log_std: Tensor::zeros([2, 3], &device),
+            attention: None,
+        };
+        let zero = Tensor::<3>::zeros([2, 2, 2], &device);
+        let query = of(wave(0.9)).narrow(1, 0, 2);
+        let even = attention_received(query, zero, &[1; 4], &[true; 4], false, 1.0);
+        close("weights", &values(even.clone()), &[0.5; 4], 1e-6, 0.0);
+        let steps = golden::steps(&layout, &out, method.steps_config()).with_attention(even);
+        let result = method.evaluate(&steps, Progress::END);
+        close(
+            "return",
+            &values(result.scores.mean),
+            &[2.0, 2.0],
+            1e-6,
+            0.0,
+        );
+    }
 }

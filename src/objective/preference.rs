@@ -21,7 +21,7 @@ use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,
 };
-use crate::reward::{Prior, Steps, StepsConfig};
+use crate::reward::{Prior, Steps, StepsConfig, Uncertainty};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -162,6 +162,11 @@ impl Objective for Preference {
 
     fn informs_std(&self) -> bool {
         true
+    }
+
+    /// There is no residual term: the comparison and the prior train sigma.
+    fn uncertainty(&self) -> Uncertainty {
+        Uncertainty::PreferenceSpread
     }
 
     fn warnings(&self) -> Vec<String> {

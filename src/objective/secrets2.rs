@@ -393,6 +393,16 @@ mod tests {
                 );
             };
             check("loss", &values(result.loss.clone()));
+            let each: Vec<f64> = (0..n)
+                .map(|b| {
+                    let (layout, out) = golden::one_pair(&layout, &out, b);
+                    let mut steps = golden::steps(&layout, &out, method.steps_config());
+                    steps.extras.strength = Some(numbers(&mu[b..=b], &device));
+                    steps.extras.sign = Some(numbers(&signs[b..=b], &device));
+                    golden::term(&method.evaluate(&steps, Progress::END), "preference_loss")
+                })
+                .collect();
+            check("per_pair", &each);
             check("strength", &mu);
             check("strength_std", &sd);
             check("flipped", &flipped);
@@ -453,6 +463,32 @@ mod tests {
         if let Some(device) = golden::wgpu() {
             golden_values_hold_on(&device);
         }
+    }
+
+    #[test]
+    fn a_margin_of_the_difference_itself_gives_log_two_and_half_smoothing_is_even() {
+        let device = Device::flex();
+        let (layout, out) = golden::random_pairs(&device);
+        let loss = |options: Value, strength: Option<Tensor<1>>, turn: f64| {
+            let method = Secrets2::new(&options).expect("options");
+            let out = Outputs {
+                mean: out.mean.clone().mul_scalar(turn),
+                ..out.clone()
+            };
+            let mut steps = golden::steps(&layout, &out, method.steps_config());
+            let (chosen, rejected) = sides(Scores::of(&steps).last, 2);
+            steps.extras.strength = strength.or(Some(chosen - rejected));
+            scalar(&method.evaluate(&steps, Progress::END).loss)
+        };
+        let of_itself = loss(json!({}), None, 1.0);
+        assert!(
+            (of_itself - std::f64::consts::LN_2).abs() < 1e-6,
+            "{of_itself}"
+        );
+        let even = json!({"smoothing": 0.5, "smooth_on": "all", "margin_scale": 0.0});
+        let zero = || Some(Tensor::<1>::zeros([2], &device));
+        let (up, down) = (loss(even.clone(), zero(), 1.0), loss(even, zero(), -1.0));
+        assert!((up - down).abs() < 1e-6 && up > std::f64::consts::LN_2);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub use posterior::{
 };
 pub use prior::{Prior, PriorForm};
 pub use record::{
-    AnswerScore, Ignorance, IgnoranceKind, Provenance, SCHEMA, ScoreIgnorance, Side, TokenReward,
-    TokenRewardRecord, Trust, Uncertainty,
+    AnswerScore, Ignorance, IgnoranceKind, Provenance, SCHEMA, ScoreIgnorance, ScoreTotal, Side,
+    TokenReward, TokenRewardRecord, Trust, Uncertainty,
 };
 pub use steps::{
     ActionValues, Extras, HeadValues, LikelihoodForm, Normaliser, QHead, QMode, RewardRead, Rwt,

@@ -25,11 +25,13 @@ pub enum Side {
 #[serde(rename_all = "snake_case")]
 pub enum Uncertainty {
     /// AVA's posterior sigma: the spread of one-sample temporal-difference residuals, shrunk to the prior. It does
-    /// not shrink as data grows, so it is not ignorance.
+    /// not shrink as data grows, so it is not ignorance. Where the comparison reads sigma too (AVA-p with `cer` probit
+    /// or mackay), the likelihood of preferences pulls at it as well.
     TdSpread,
-    /// Ignorance: the spread of an ensemble's or a Laplace approximation's means.
-    Epistemic,
-    /// The method gives a mean only; the standard deviation is the prior's.
+    /// A posterior sigma that the likelihood of preferences trains together with the prior. Nothing shows that it is
+    /// ignorance.
+    PreferenceSpread,
+    /// No data trains the standard deviation: it is the prior's.
     PriorOnly,
 }
 
@@ -65,7 +67,8 @@ pub struct Ignorance {
 pub enum Trust {
     /// Not held against a truth, or it failed.
     Exploratory,
-    /// Held against labelled tokens it was not trained on, and better than the floor.
+    /// Passed every truth that it was held against and not trained on, at least one of them with people's labels: better
+    /// than chance and every floor.
     Checked,
 }
 
@@ -158,6 +161,24 @@ pub struct ScoreIgnorance {
     pub margin: Option<f32>,
 }
 
+/// Total standard deviations of an answer's scores: the own spread, tokens taken as independent, and ignorance, as the root
+/// of both squares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ScoreTotal {
+    /// Of the last token's mean.
+    pub last: f32,
+    /// Of the sum of the means.
+    pub sum: f32,
+    /// Of the mean of the means.
+    pub mean: f32,
+    /// Of the difference of the two answers' ranking scores, where the row is a pair; their own spreads are taken as
+    /// independent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub margin: Option<f32>,
+}
+
 /// Scores of a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -174,6 +195,10 @@ pub struct AnswerScore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub ignorance: Option<ScoreIgnorance>,
+    /// Own spread and ignorance together; absent where either is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub total: Option<ScoreTotal>,
 }
 
 /// Every token of one answer with its reward.
@@ -211,6 +236,7 @@ impl AnswerScore {
             mean: (sum / tokens.len().max(1) as f64) as f32,
             sum_std: variance.sqrt() as f32,
             ignorance: None,
+            total: None,
         }
     }
 }

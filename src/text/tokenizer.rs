@@ -6,9 +6,13 @@ use super::config::Config;
 use super::offsets::character_offsets;
 use super::{Message, TextError};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokenizers::{ModelWrapper, PostProcessorWrapper, Tokenizer};
+
+/// A text on which tokenizers with one vocabulary and other rules part ways.
+const PROBE: &str = "The cats'  unhappiness (1234.5%) wasn't  naïve:\n\tif x_y == -3e8 { ÜBER “größer” } 漢字かな русский 한국어 🦀👩‍🚀 aaaabbbb";
 
 /// Ids of a text with the characters that each stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -345,6 +349,26 @@ impl TextTokenizer {
     /// V: one more than the largest id, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocab_size
+    }
+
+    /// SHA-256 in hex of what this tokenizer makes of text: every token by its id, the end of text, and the ids of a fixed
+    /// text of many scripts, spaces, digits and signs. The same rules read from files of another format give the same
+    /// digest; padding and the chat template have no part in it.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for id in 0..self.vocab_size() as u32 {
+            let token = self.token(id).unwrap_or_default();
+            digest.update((token.len() as u64).to_le_bytes());
+            digest.update(token.as_bytes());
+        }
+        digest.update(format!("\neos {:?}\n", self.eos()));
+        match self.encode(PROBE, true) {
+            Ok(encoding) => digest.update(format!("{:?}", encoding.ids)),
+            // A tokenizer that cannot read the text is told from others by what it says.
+            Err(error) => digest.update(error.to_string()),
+        }
+        let bytes = digest.finalize();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The token that begins a text, where the model has one. Whether [`Self::encode`] adds it is another question.

@@ -59,6 +59,37 @@ pub(super) fn clean_labels(
     Ok(signs.iter().filter(|sign| **sign < 0.0).count())
 }
 
+/// Whether every training pair has a margin where the method reads it; what is left to say, in sentences.
+pub(super) fn margins(
+    objective: &dyn Objective,
+    train: &[EncodedRow],
+    held_out: &[EncodedRow],
+) -> Result<Option<String>, TrainError> {
+    let name = objective.name();
+    if !objective.needs_margin() {
+        let given = train.iter().filter(|row| row.margin.is_some()).count();
+        return Ok((given > 0).then(|| format!(
+            "{} of the {} training rows have a `margin`, which `{name}` with these switches does not read; Bradley-Terry with `use_margin = true` does",
+            given,
+            train.len()
+        )));
+    }
+    if let Some(row) = train.iter().find(|row| row.margin.is_none()) {
+        return Err(TrainError::Row {
+            id: row.id.clone(),
+            line: row.line,
+            reason: format!(
+                "`{name}` with `use_margin = true` reads a column `margin`, and this pair has none; give every pair its margin (0 asks for no difference), or set `use_margin = false`"
+            ),
+        });
+    }
+    let without = held_out.iter().filter(|row| row.margin.is_none()).count();
+    Ok((without > 0).then(|| format!(
+        "{without} of the {} held-out pairs have no `margin`: their held-out loss asks for no difference",
+        held_out.len()
+    )))
+}
+
 /// Whether every id of the tokenizer has an embedding.
 pub(super) fn check_vocabulary(model: &LoadedModel) -> Result<(), TrainError> {
     let vocabulary = model.decoder.config.vocab_size;

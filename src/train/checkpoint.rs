@@ -34,6 +34,44 @@ struct State {
     stale: usize,
     times: BTreeMap<String, usize>,
     frozen_digest: Option<String>,
+    /// What tells the tokenizer from others; absent in files from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<TokenizerMark>,
+}
+
+/// The tokenizer that made the ids which a checkpoint was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct TokenizerMark {
+    /// [`TextTokenizer::digest`](crate::text::TextTokenizer::digest).
+    digest: String,
+    /// Tokens in its vocabulary.
+    tokens: usize,
+}
+
+impl TokenizerMark {
+    fn of(model: &LoadedModel) -> Self {
+        Self {
+            digest: model.tokenizer.digest(),
+            tokens: model.tokenizer.vocab_size(),
+        }
+    }
+}
+
+impl State {
+    /// Refuses a model whose tokenizer makes other ids of a text than the one that the run was trained with.
+    fn check_tokenizer(&self, model: &LoadedModel) -> Result<(), TrainError> {
+        let Some(trained) = &self.tokenizer else {
+            return Ok(());
+        };
+        let given = TokenizerMark::of(model);
+        if *trained == given {
+            return Ok(());
+        }
+        Err(TrainError::Checkpoint(format!(
+            "it was trained with the tokenizer of `{}` ({} tokens), and the tokenizer given with `{}` ({} tokens) reads text otherwise (other words, another end of text, or other rules of splitting): its token rewards would belong to other tokens; open it with the model and tokenizer that its run began with",
+            self.info.model, trained.tokens, model.name, given.tokens
+        )))
+    }
 }
 
 /// What a checkpoint says of itself, without its tensors.
@@ -71,6 +109,7 @@ impl Run {
             stale: self.stale,
             times,
             frozen_digest: self.frozen_digest().await?,
+            tokenizer: Some(TokenizerMark::of(&self.model)),
         };
         let json = serde_json::to_string(&state)
             .map_err(|error| TrainError::Checkpoint(error.to_string()))?;
@@ -124,6 +163,7 @@ impl Run {
                 state.info.data_fingerprint,
             );
         }
+        state.check_tokenizer(&self.model)?;
         if !state.sampler.fits(
             self.train_rows.len(),
             self.config.batch_size,
@@ -271,6 +311,7 @@ pub(super) async fn scorer(
     credit: &'static Credit,
 ) -> Result<Scorer, TrainError> {
     let state = read_state(bytes)?;
+    state.check_tokenizer(&model)?;
     let objective = crate::objective::build(&state.config.method, &state.config.options)?;
     let moves = !matches!(state.config.trainable, Trainable::Heads);
     credit.check(objective.as_ref(), moves)?;

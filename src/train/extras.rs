@@ -91,10 +91,25 @@ pub(super) fn extras(
                 labels[k * steps + answers[1][at] - 1] = 1.0;
             }
         }
+        let labelled = |row: usize| {
+            let of = &labels[row * steps..(row + 1) * steps];
+            of.iter().any(|label| *label != 0.0)
+        };
+        let pairs = rows.len();
+        let count = (0..pairs).filter(|k| labelled(*k) || labelled(pairs + k));
+        extras.labelled_pairs = Some(count.count() as f64);
         extras.token_labels = Some(Tensor::from_data(
             TensorData::new(labels, [layout.rows, steps]),
             device,
         ));
     }
     Ok(extras)
+}
+
+/// Gives every micro-batch of an optimiser step the counts of all of them, so that their losses add up.
+pub(super) fn share_counts(extras: &mut [Extras]) {
+    let labelled: Option<f64> = extras.iter().map(|extras| extras.labelled_pairs).sum();
+    for extras in extras {
+        extras.labelled_pairs = labelled;
+    }
 }

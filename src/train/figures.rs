@@ -2,9 +2,10 @@
 //! intervals and floors: what a pair, a known reward or a labelled token is, is said here once for both.
 
 use super::{Metrics, Scored};
-use crate::eval::{self, LabelledTokens};
+use crate::eval::calibration::LEVELS;
+use crate::eval::{self, Affine, EvalError, LabelledTokens, Metric, gaussian_calibration};
 use crate::objective::ScoreKind;
-use crate::reward::{AnswerScore, Side, TokenRewardRecord};
+use crate::reward::{AnswerScore, Side, TokenRewardRecord, Uncertainty};
 
 /// z of the 95 % interval of a Gaussian.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -51,6 +52,42 @@ pub fn known_rewards(records: &[TokenRewardRecord]) -> KnownRewards {
         }
     }
     known
+}
+
+/// Why intervals around learned rewards say nothing of a method without a standard deviation of its own.
+pub const NO_SIGMA: &str = "the method trains no standard deviation";
+
+/// Why rewards that point away from the known ones have no intervals.
+pub const NO_POSITIVE_FACTOR: &str =
+    "no positive factor brings the token rewards closer to the known ones";
+
+/// Shares of known rewards inside the central 50, 80 and 95 % intervals, each with its level, after `gauge` was fitted:
+/// `means` are the learned means as they are, `stds` the standard deviations of the same scale. A share is undefined,
+/// with the reason, where `no_sigma` says why the standard deviations mean nothing, where the gauge is flat, and where a
+/// standard deviation is 0.
+///
+/// # Errors
+/// Lists of unequal length, numbers that are not finite, standard deviations below 0.
+pub fn coverage_of_known(
+    gauge: &Affine,
+    means: &[f64],
+    stds: &[f64],
+    truths: &[f64],
+    no_sigma: Option<&str>,
+) -> Result<Vec<(f64, Metric)>, EvalError> {
+    let reason = no_sigma
+        .or((gauge.scale <= 0.0).then_some(NO_POSITIVE_FACTOR))
+        .or((stds.contains(&0.0)).then_some("a standard deviation is 0"));
+    if let Some(reason) = reason {
+        let undefined = |level| (level, Metric::undefined(reason));
+        return Ok(LEVELS.map(undefined).to_vec());
+    }
+    let scaled: Vec<f64> = stds.iter().map(|std| std * gauge.scale).collect();
+    let report = gaussian_calibration(&gauge.apply(means), &scaled, truths)?;
+    let points = report.coverage.iter();
+    Ok(points
+        .map(|point| (point.expected, Metric::of(point.observed)))
+        .collect())
 }
 
 /// Tokens of one side's answers against their labelled spans, an entry an answer that has labels. Bad tokens should
@@ -150,9 +187,11 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             metrics.insert(name.into(), value);
         }
     }
+    // Without a sigma of the method's own there is nothing to cover with.
     let inside: Vec<bool> = scored
         .records
         .iter()
+        .filter(|record| record.provenance.uncertainty != Uncertainty::PriorOnly)
         .flat_map(|record| &record.tokens)
         .filter_map(|t| {
             t.true_mean
@@ -184,4 +223,59 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
         }
     }
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::Gauge;
+    use crate::train::testing::trained;
+    use serde_json::json;
+
+    #[test]
+    fn coverage_is_a_number_or_a_stated_reason() {
+        let truths = [0.0, 1.0, 2.0, 3.0];
+        let right = [0.1, 0.9, 2.2, 2.9];
+        let wrong = [3.0, 2.0, 1.0, 0.0];
+        let stds = [0.5; 4];
+        let of = |means: &[f64], stds: &[f64], no_sigma| {
+            let gauge = Gauge::PositiveAffine.fit(means, &truths).expect("a map");
+            coverage_of_known(&gauge, means, stds, &truths, no_sigma).expect("shares")
+        };
+        let levels =
+            |all: &[(f64, Metric)]| all.iter().map(|(level, _)| *level).collect::<Vec<_>>();
+        let known = of(&right, &stds, None);
+        assert_eq!(levels(&known), LEVELS);
+        assert_eq!(known[2].1.value, Some(1.0));
+        for (all, reason) in [
+            (of(&right, &stds, Some(NO_SIGMA)), NO_SIGMA),
+            (of(&wrong, &stds, None), NO_POSITIVE_FACTOR),
+            (
+                of(&right, &[0.5, 0.0, 0.5, 0.5], None),
+                "a standard deviation is 0",
+            ),
+        ] {
+            assert_eq!(levels(&all), LEVELS);
+            for (_, metric) in all {
+                let said = metric.undefined.unwrap_or_default();
+                assert!(metric.value.is_none() && said.contains(reason), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_method_without_a_sigma_logs_no_coverage() {
+        for (method, options, has) in [
+            ("ava_p", json!({}), true),
+            ("preference_probit", json!({}), true),
+            ("ava_p", json!({"lambda": 0.0}), false),
+            ("bradley_terry_sum", json!({}), false),
+        ] {
+            let run = trained(method, options.clone(), 1, 30);
+            let metrics = pollster::block_on(run.evaluate()).expect("figures");
+            assert!(metrics.contains_key("eval_truth/pearson"), "{method}");
+            let covers = metrics.contains_key("eval_truth/coverage95");
+            assert_eq!(covers, has, "{method} {options}");
+        }
+    }
 }

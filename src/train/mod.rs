@@ -11,12 +11,15 @@ mod export;
 mod extras;
 mod figures;
 mod forward;
+pub mod gridworld;
 #[cfg(test)]
 mod heads_tests;
 mod host;
 pub mod ignorance;
 #[cfg(test)]
 mod invariance;
+#[cfg(test)]
+mod micro_batches;
 mod open;
 mod optimizer;
 mod policy_scores;
@@ -37,7 +40,8 @@ pub use error::TrainError;
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
 pub use figures::{
-    KnownRewards, Residuals, figures, known_rewards, labelled_tokens, pairs, score_of,
+    KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Residuals, coverage_of_known, figures,
+    known_rewards, labelled_tokens, pairs, score_of,
 };
 pub use open::{Files, OpenError, open_model};
 pub use policy_scores::LogProbability;
@@ -45,9 +49,9 @@ pub use ready::{FrozenStates, ReadyRows};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use truths::{
-    EncodedTrace, Floor, InterventionPlan, RULE, TRUST_SCHEMA, TRUTHS, TrustEntry, TrustFile,
-    Truth, TruthFigure, TruthOptions, TruthResult, Verdict, WordFloor, edits, encode_traces,
-    first_wrong_step, intervention, lexicon, spans,
+    EncodedTrace, Floor, InterventionPlan, Question, RULE, Seen, TRUST_SCHEMA, TRUTHS, TrustEntry,
+    TrustFile, Truth, TruthData, TruthFigure, TruthKind, TruthOptions, TruthResult, UnknownTruth,
+    Verdict, WordFloor, edits, encode_traces, first_wrong_step, intervention, lexicon, spans,
 };
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
 

@@ -5,7 +5,7 @@
 
 use super::check::{check_rows, check_vocabulary};
 use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout};
-use super::extras::extras;
+use super::extras::{extras, share_counts};
 use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::ready::{ReadyRows, kind_of};
@@ -20,7 +20,7 @@ use crate::model::{Decoder, Lora, ModelConfig};
 use crate::objective::{Objective, Progress};
 use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
 use crate::text::{TextTokenizer, Truncation};
-use burn::tensor::{Device, Tensor, TensorData, Transaction};
+use burn::tensor::{Device, Tensor, Transaction};
 use std::sync::Arc;
 
 /// A model with its tokenizer, as it came from outside.
@@ -101,6 +101,7 @@ impl Run {
         }
         let mut train_rows = train_rows;
         let flipped = super::check::clean_labels(objective.as_ref(), &mut train_rows)?;
+        let margins = super::check::margins(objective.as_ref(), &train_rows, &held_out)?;
         let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
 
         let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
@@ -123,6 +124,7 @@ impl Run {
             .filter(|row| row.truncated())
             .count();
         let mut warnings = objective.warnings();
+        warnings.extend(margins);
         warnings.extend(SkippedRow::sentence(&skipped).map(|said| format!("training: {said}")));
         warnings.extend(
             SkippedRow::sentence(&held_out_skipped).map(|said| format!("held out: {said}")),
@@ -318,6 +320,16 @@ impl Run {
             })
             .collect();
         let normaliser = count(&layouts);
+        let mut extras = batches
+            .iter()
+            .zip(&layouts)
+            .map(|(batch, layout)| {
+                let rows: Vec<&EncodedRow> =
+                    batch.iter().map(|row| &self.train_rows[*row]).collect();
+                extras(self.objective.as_ref(), &rows, layout, &self.device.device)
+            })
+            .collect::<Result<Vec<Extras>, _>>()?;
+        share_counts(&mut extras);
         let progress = Progress {
             step: self.step,
             total: self.config.steps,
@@ -327,7 +339,9 @@ impl Run {
         let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
         let mut kept: Vec<Steps> = Vec::new();
         let autodiff = self.device.device.clone().autodiff();
-        for (micro, (batch, layout)) in batches.iter().zip(&layouts).enumerate() {
+        for (micro, ((batch, layout), extras)) in
+            batches.iter().zip(&layouts).zip(extras).enumerate()
+        {
             let steps = steps_of(
                 Reader {
                     decoder: &self.model.decoder,
@@ -343,15 +357,7 @@ impl Run {
             .await?
             .with_extras(Extras {
                 features: self.features(micro, layout, &autodiff),
-                ..extras(
-                    self.objective.as_ref(),
-                    &batch
-                        .iter()
-                        .map(|row| &self.train_rows[*row])
-                        .collect::<Vec<_>>(),
-                    layout,
-                    &self.device.device,
-                )?
+                ..extras
             });
             let evaluation = self.objective.evaluate(&steps, progress);
             let mut backward = evaluation.loss.backward();

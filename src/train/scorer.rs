@@ -3,7 +3,7 @@
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
 use super::forward::{Pass, Reader, read_steps, run_trunk, score_places};
-use super::ignorance::{AnswerVariance, Posterior, annotate};
+use super::ignorance::{AnswerVariance, Posterior, annotate, annotate_margins};
 use super::run::{LoadedModel, Run, count};
 use super::{Metrics, TrainConfig, TrainError, Trainable};
 use crate::credit::{AnswerMask, CREDITS, Credit, Sequence};
@@ -227,7 +227,9 @@ impl Scorer {
                 }
             }
         }
-        let (records, log_policy) = by_row.into_iter().flatten().unzip();
+        let (mut records, log_policy): (Vec<TokenRewardRecord>, _) =
+            by_row.into_iter().flatten().unzip();
+        annotate_margins(&mut records, self.objective.ranking_score());
         Ok(Scored {
             records,
             terms,
@@ -430,10 +432,9 @@ pub(super) fn provenance(
         },
         device: format!("{} ({})", device.info.backend, device.info.adapter),
         precision: device.info.precision.clone(),
-        uncertainty: if credit.is_own() && objective.informs_std() {
-            Uncertainty::TdSpread
-        } else {
-            Uncertainty::PriorOnly
+        uncertainty: match credit.is_own() {
+            true => objective.uncertainty(),
+            false => Uncertainty::PriorOnly,
         },
         credit: credit.name.into(),
         ignorance: None,

@@ -180,6 +180,7 @@ mod tests {
             reward::Provenance::decl(&config),
             reward::TokenReward::decl(&config),
             reward::ScoreIgnorance::decl(&config),
+            reward::ScoreTotal::decl(&config),
             reward::AnswerScore::decl(&config),
             reward::TokenRewardRecord::decl(&config),
             train::Schedule::decl(&config),

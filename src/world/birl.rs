@@ -7,15 +7,19 @@
 //! p(D | r) = product over steps of exp(beta Q*(s,a; r)) / sum_b exp(beta Q*(s,b; r))
 //! ```
 //!
-//! with Q* the optimal values under r. The chain is Metropolis' random walk over one state's reward at a time and
-//! over a common shift of all; like PolicyWalk it starts each solution of the world from the last one. Step sizes adapt during the warm-up and stay fixed
-//! after it, so that the kept draws come from a chain with the right stationary law.
+//! with Q* the optimal values under r. The chain is Metropolis' random walk along one direction at a time: first over each
+//! state's reward, then, since rewards that make up for each other leave the likelihood as it is, along the columns of the
+//! Cholesky factor of the draws' own covariance (the idea of H. Haario et al., *An adaptive Metropolis algorithm*, Bernoulli
+//! 2001), and always over a common shift of all. Like PolicyWalk it starts each solution of the world from the last one.
+//! Directions and step sizes adapt during the warm-up and stay fixed after it, so that the kept draws come from a chain with
+//! the right stationary law.
 //!
 //! Convergence is reported, not assumed: split R-hat and effective sample size over all chains (A. Gelman et al.,
 //! *Bayesian Data Analysis*, 3rd ed., section 11.4-11.5, with Geyer's initial monotone sequence).
 
 use super::Rng;
 use super::gridworld::{Cell, GridError, Gridworld, SarsaRow, within};
+use crate::eval::matrix::{Cholesky, Matrix};
 use serde::{Deserialize, Serialize};
 
 /// Settings of the sampler.
@@ -29,10 +33,10 @@ pub struct BirlConfig {
     pub prior_std: f64,
     /// Independent chains, each started from the prior; 4 is the usual least for R-hat.
     pub chains: usize,
-    /// Sweeps (one proposal a state and one common shift) that are thrown away while step sizes adapt.
+    /// Sweeps (as many proposals as unknown states, and one common shift) that are thrown away while directions and step
+    /// sizes adapt.
     pub warmup: usize,
-    /// Sweeps kept, one draw each. Neighbouring draws are alike: nine unknown states give about one effective draw in
-    /// forty-five. Read [`Posterior::worst_r_hat`] before the posterior is used as a reference, and draw more if need be.
+    /// Sweeps kept, one draw each. Neighbouring draws are alike. Read [`Posterior::worst_r_hat`] before the posterior is used as a reference, and draw more if need be.
     pub draws: usize,
     /// Seed; chain c uses stream c of it.
     pub seed: u64,
@@ -293,6 +297,75 @@ pub fn sample_posterior(
     })
 }
 
+/// A direction in which rewards move together, and how far.
+struct Move {
+    /// One entry for each unknown state.
+    along: Vec<f64>,
+    /// Standard deviation of the step.
+    size: f64,
+    /// Steps tried while it adapts.
+    tried: usize,
+}
+
+impl Move {
+    fn new(along: Vec<f64>, size: f64) -> Self {
+        Self {
+            along,
+            size,
+            tried: 0,
+        }
+    }
+
+    /// Robbins-Monro towards 0.44, the best acceptance in one dimension (Roberts, Gelman, Gilks 1997).
+    fn adapt(&mut self, accepted: bool) {
+        self.tried += 1;
+        let rate = 1.0 / (self.tried as f64).powf(0.6);
+        self.size *= (rate * (f64::from(u8::from(accepted)) - 0.44)).exp();
+    }
+}
+
+/// One move a state, and the common shift.
+fn single_moves(states: usize, size: f64) -> Vec<Move> {
+    let unit = |i: usize| (0..states).map(|j| f64::from(u8::from(i == j))).collect();
+    let mut moves: Vec<Move> = (0..states).map(|i| Move::new(unit(i), size)).collect();
+    // The likelihood hardly sees a common shift, and one state at a time would have to carry it there in small steps.
+    moves.push(Move::new(vec![1.0; states], size));
+    moves
+}
+
+/// Moves along the columns of the Cholesky factor of the draws' covariance; `None` while there are too few draws to tell.
+fn joint_moves(draws: &[Vec<f64>], prior_std: f64) -> Option<Vec<Move>> {
+    let n = draws.first()?.len();
+    if draws.len() < 2 * n {
+        return None;
+    }
+    let count = draws.len() as f64;
+    let centre: Vec<f64> = (0..n)
+        .map(|i| draws.iter().map(|d| d[i]).sum::<f64>() / count)
+        .collect();
+    let mut covariance = Vec::with_capacity(n * n);
+    for i in 0..n {
+        for j in 0..n {
+            let product = |d: &Vec<f64>| (d[i] - centre[i]) * (d[j] - centre[j]);
+            let sum: f64 = draws.iter().map(product).sum();
+            // A little of the prior keeps every direction open, also where no proposal was taken yet.
+            let open = if i == j {
+                1e-4 * prior_std * prior_std
+            } else {
+                0.0
+            };
+            covariance.push(sum / (count - 1.0) + open);
+        }
+    }
+    let covariance = Matrix::new(n, n, covariance).ok()?;
+    let factor = Cholesky::new("the covariance of the draws", &covariance).ok()?;
+    let column = |j: usize| (0..n).map(|i| factor.factor().row(i)[j]).collect();
+    // 2.4: the best random walk over a normal law of one dimension, in its standard deviations.
+    let mut moves: Vec<Move> = (0..n).map(|j| Move::new(column(j), 2.4)).collect();
+    moves.push(Move::new(vec![1.0; n], 0.1 * prior_std));
+    Some(moves)
+}
+
 /// One chain: its kept draws and the number of proposals accepted among them.
 fn run_chain(
     world: &Gridworld,
@@ -307,18 +380,26 @@ fn run_chain(
     }
     let mut plan = world.value_iteration(|_, _, next| rewards[next], config.gamma)?;
     let mut fit = log_likelihood(&plan.q, counts, config.beta);
-    // The last move shifts all rewards at once: the likelihood hardly sees a common shift, and one state at a time would
-    // have to carry it there in small steps.
-    let mut steps = vec![config.prior_std; states.len() + 1];
-    let (mut kept, mut accepted) = (Vec::new(), 0usize);
+    let mut moves = single_moves(states.len(), config.prior_std);
+    let (mut recent, mut kept, mut accepted) = (Vec::new(), Vec::new(), 0usize);
     for sweep in 0..config.warmup + config.draws {
-        for (i, size) in steps.iter_mut().enumerate() {
-            let moved = states.get(i).map_or(states, std::slice::from_ref);
+        // Directions are found anew three times, each from the draws since the last time; the last quarter of the warm-up
+        // leaves the steps time to fit them.
+        if [1, 2, 3]
+            .map(|part| part * config.warmup / 4)
+            .contains(&sweep)
+        {
+            if let Some(found) = joint_moves(&recent, config.prior_std) {
+                moves = found;
+            }
+            recent.clear();
+        }
+        for step in &mut moves {
             let old = rewards.clone();
-            let by = *size * rng.normal();
+            let by = step.size * rng.normal();
             let mut squares = 0.0;
-            for &s in moved {
-                rewards[s] += by;
+            for (&s, along) in states.iter().zip(&step.along) {
+                rewards[s] += by * along;
                 squares += rewards[s] * rewards[s] - old[s] * old[s];
             }
             let proposal = world.value_iteration_from(
@@ -335,15 +416,16 @@ fn run_chain(
                 rewards = old;
             }
             if sweep < config.warmup {
-                // Robbins-Monro towards 0.44, the best acceptance in one dimension (Roberts, Gelman, Gilks 1997).
-                let rate = 1.0 / (sweep as f64 + 1.0).powf(0.6);
-                *size *= (rate * (f64::from(u8::from(accept)) - 0.44)).exp();
+                step.adapt(accept);
             } else {
                 accepted += usize::from(accept);
             }
         }
-        if sweep >= config.warmup {
-            kept.push(states.iter().map(|&s| rewards[s]).collect());
+        let draw = || states.iter().map(|&s| rewards[s]).collect();
+        if sweep < config.warmup {
+            recent.push(draw());
+        } else {
+            kept.push(draw());
         }
     }
     Ok((kept, accepted))

@@ -19,7 +19,7 @@
 //! old shaping ([`Relabelled::code_reward`]), which is kept for comparison only.
 
 use super::Rng;
-use super::gridworld::{GridError, Gridworld};
+use super::gridworld::{Cell, GridError, Gridworld};
 use super::q_learning::{EpisodeLog, Experience, QLearningConfig, QTable};
 use serde::{Deserialize, Serialize};
 
@@ -200,6 +200,8 @@ pub struct DShapeConfig {
     pub buffer: usize,
     /// Relabelled copies of every step, made when its episode ends.
     pub relabels: usize,
+    /// Whether rewards are shaped. Without, all else stays: goals, replay and relabelled copies with the task's reward.
+    pub shaped: bool,
 }
 
 impl Default for DShapeConfig {
@@ -209,6 +211,7 @@ impl Default for DShapeConfig {
             updates: 20,
             buffer: 5000,
             relabels: 3,
+            shaped: true,
         }
     }
 }
@@ -229,6 +232,21 @@ pub fn d_shape_q_learning(
     demonstration: &[usize],
     config: &DShapeConfig,
 ) -> Result<(QTable, Vec<EpisodeLog>), DShapeError> {
+    d_shape_q_learning_until(world, rewards, demonstration, config, |_, _| true)
+}
+
+/// Like [`d_shape_q_learning`], watched: `after` sees the table and the log of each episode, and learning stops where it
+/// says `false`.
+///
+/// # Errors
+/// As [`d_shape_q_learning`].
+pub fn d_shape_q_learning_until(
+    world: &Gridworld,
+    rewards: &[f64],
+    demonstration: &[usize],
+    config: &DShapeConfig,
+    mut after: impl FnMut(&QTable, EpisodeLog) -> bool,
+) -> Result<(QTable, Vec<EpisodeLog>), DShapeError> {
     let (n, learner) = (world.states(), &config.learner);
     learner.check()?;
     super::gridworld::within(
@@ -243,36 +261,23 @@ pub fn d_shape_q_learning(
         (1..=10_000_000).contains(&config.buffer),
         "1..=10000000",
     )?;
-    if rewards.len() != n {
-        return Err(GridError::States {
-            what: "the reward table",
-            found: rewards.len(),
-            expected: n,
-        }
-        .into());
-    }
-    if demonstration.is_empty() || demonstration.iter().any(|&s| s >= n) {
-        return Err(DShapeError::Demonstration {
-            length: demonstration.len(),
-            states: n,
-        });
-    }
+    check_tables(world, rewards, demonstration)?;
     let goal_at = |t| aligned(demonstration, t).unwrap_or(0);
-    let phi = |state: usize, goal: usize| {
-        if world.is_terminal(state) {
-            0.0
+    let experience = |from: usize, action: usize, to: usize, goal: usize, next_goal: usize| {
+        let shaping = if config.shaped {
+            learner.gamma * state_potential(world, to, next_goal, true)
+                - state_potential(world, from, goal, true)
         } else {
-            potential(world.position(state), world.position(goal))
-        }
-    };
-    let experience =
-        |from: usize, action: usize, to: usize, goal: usize, next_goal: usize| Experience {
+            0.0
+        };
+        Experience {
             row: from * n + goal,
             action,
-            reward: rewards[to] + learner.gamma * phi(to, next_goal) - phi(from, goal),
+            reward: rewards[to] + shaping,
             next_row: to * n + next_goal,
             done: world.is_terminal(to),
-        };
+        }
+    };
     let mut rng = Rng::new(learner.seed);
     let mut table = QTable::new(n * n);
     let (mut buffer, mut oldest) = (Vec::<Experience>::new(), 0);
@@ -318,12 +323,149 @@ pub fn d_shape_q_learning(
                 );
             }
         }
-        log.push(EpisodeLog {
+        let episode = EpisodeLog {
             steps: actions.len(),
             task_return,
-        });
+        };
+        log.push(episode);
+        if !after(&table, episode) {
+            break;
+        }
     }
     Ok((table, log))
+}
+
+/// A reward table and a demonstration that fit the world.
+fn check_tables(
+    world: &Gridworld,
+    rewards: &[f64],
+    demonstration: &[usize],
+) -> Result<(), DShapeError> {
+    let n = world.states();
+    if rewards.len() != n {
+        return Err(GridError::States {
+            what: "the reward table",
+            found: rewards.len(),
+            expected: n,
+        }
+        .into());
+    }
+    if demonstration.is_empty() || demonstration.iter().any(|&s| s >= n) {
+        return Err(DShapeError::Demonstration {
+            length: demonstration.len(),
+            states: n,
+        });
+    }
+    Ok(())
+}
+
+/// phi of a state and a demonstration's state; with `end_zero` it is 0 where an episode ends.
+fn state_potential(world: &Gridworld, state: usize, goal: usize, end_zero: bool) -> f64 {
+    if end_zero && world.is_terminal(state) {
+        0.0
+    } else {
+        potential(world.position(state), world.position(goal))
+    }
+}
+
+/// The exact optimum with shaping held against the one without: see [`optimum_kept`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptimumKept {
+    /// Pairs of a free state and a time of the demonstration.
+    pub pairs: usize,
+    /// Largest |Q_shaped(t,s,a) - (Q(s,a) - phi(s,g_t))| over them: 0 but for rounding.
+    pub largest_difference: f64,
+    /// Pairs whose set of best actions is another one with shaping: 0.
+    pub changed: usize,
+    /// The same when the potential of an end is not taken as 0, which breaks the identity.
+    pub changed_without_end: usize,
+}
+
+/// Checks on this world that shaping keeps the optimal policy, with exact values: Q_shaped(t,s,a) = Q(s,a) - phi(s,g_t),
+/// so that both have the same best actions in every state at every time. From the demonstration's last state on the goal
+/// stands still and the world is solved by value iteration; the times before follow by backward induction.
+///
+/// # Errors
+/// A reward table or a demonstration that does not fit the world; values that never settle.
+pub fn optimum_kept(
+    world: &Gridworld,
+    rewards: &[f64],
+    demonstration: &[usize],
+    gamma: f64,
+) -> Result<OptimumKept, DShapeError> {
+    check_tables(world, rewards, demonstration)?;
+    let plain = world.value_iteration(|_, _, next| rewards[next], gamma)?;
+    let free: Vec<usize> = (0..world.states())
+        .filter(|&s| !world.is_terminal(s) && world.cell(s) != Cell::Wall)
+        .collect();
+    let best = |row: [f64; 4]| {
+        let top = row.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        row.map(|q| q >= top - 1e-6)
+    };
+    let (mut largest_difference, mut changed) = (0.0f64, [0, 0]);
+    for (which, end_zero) in [true, false].into_iter().enumerate() {
+        let shaped = shaped_optimum(world, rewards, demonstration, gamma, end_zero)?;
+        for (q, &goal) in shaped.iter().zip(demonstration) {
+            for &s in &free {
+                changed[which] += usize::from(best(q[s]) != best(plain.q[s]));
+                if end_zero {
+                    let phi = state_potential(world, s, goal, end_zero);
+                    for (with, without) in q[s].iter().zip(&plain.q[s]) {
+                        largest_difference = largest_difference.max((with - without + phi).abs());
+                    }
+                }
+            }
+        }
+    }
+    Ok(OptimumKept {
+        pairs: free.len() * demonstration.len(),
+        largest_difference,
+        changed: changed[0],
+        changed_without_end: changed[1],
+    })
+}
+
+/// Q(t,s,a) under shaped rewards, for each time of the demonstration.
+fn shaped_optimum(
+    world: &Gridworld,
+    rewards: &[f64],
+    demonstration: &[usize],
+    gamma: f64,
+    end_zero: bool,
+) -> Result<Vec<Vec<[f64; 4]>>, GridError> {
+    let phi = |s: usize, goal: usize| state_potential(world, s, goal, end_zero);
+    let Some((&last, earlier)) = demonstration.split_last() else {
+        return Ok(Vec::new());
+    };
+    let tail = world.value_iteration(
+        |s, _, next| rewards[next] + gamma * phi(next, last) - phi(s, last),
+        gamma,
+    )?;
+    let (mut values, mut next_goal) = (tail.values, last);
+    let mut all = vec![tail.q];
+    for &goal in earlier.iter().rev() {
+        let worth = |s: usize, (to, p): (usize, f64)| {
+            p * (rewards[to] + gamma * phi(to, next_goal) - phi(s, goal) + gamma * values[to])
+        };
+        let q: Vec<[f64; 4]> = (0..world.states())
+            .map(|s| {
+                std::array::from_fn(|a| {
+                    let to = world.transitions(s, a);
+                    to.into_iter().map(|outcome| worth(s, outcome)).sum()
+                })
+            })
+            .collect();
+        values = (0..world.states())
+            .map(|s| match world.is_terminal(s) {
+                true => 0.0,
+                false => q[s].iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            })
+            .collect();
+        all.push(q);
+        next_goal = goal;
+    }
+    all.reverse();
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -257,6 +257,42 @@ fn sequences_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_learner_that_is_watched_can_be_stopped_and_without_shaping_learns_the_plain_values() {
+    let world = Gridworld::from_map("S.#\n..C\n..G").unwrap();
+    let rewards = world.state_rewards(-0.1, 1.0, -1.0);
+    let demonstration = [0, 3, 6, 7, 8];
+    let mut config = DShapeConfig::default();
+    config.learner.gamma = 0.9;
+    config.learner.alpha = 0.5;
+    config.learner.epsilon = 1.0;
+    config.learner.episodes = 300;
+    let plan = world
+        .value_iteration(|_, _, next| rewards[next], 0.9)
+        .unwrap();
+    for shaped in [true, false] {
+        config.shaped = shaped;
+        let (table, log) = d_shape_q_learning(&world, &rewards, &demonstration, &config).unwrap();
+        // Row (state, goal 0) at the start: the plain value, less the potential where there is shaping.
+        let phi = if shaped {
+            potential(world.position(0), world.position(0))
+        } else {
+            0.0
+        };
+        for (learned, exact) in table.q[0].iter().zip(&plan.q[0]) {
+            assert!((learned - (exact - phi)).abs() < 0.02, "{learned} {exact}");
+        }
+        let mut seen = 0;
+        let (_, short) =
+            d_shape_q_learning_until(&world, &rewards, &demonstration, &config, |_, _| {
+                seen += 1;
+                seen < 5
+            })
+            .unwrap();
+        assert_eq!((seen, &log[..5]), (5, &short[..]));
+    }
+}
+
+#[test]
 fn a_demonstration_brings_the_learner_to_the_goal_sooner() {
     let world =
         Gridworld::from_map("S.......\n........\n........\n........\n........\n.......G").unwrap();

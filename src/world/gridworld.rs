@@ -48,7 +48,7 @@ pub enum Cell {
 pub enum GridError {
     /// A character that is no cell.
     #[error(
-        "row {row}, column {column}: '{found}' is no cell; use . floor, # wall, C cliff, G goal, S start"
+        "line {}, column {}: {found:?} is no cell; use . floor, # wall, C cliff, G goal, S start", .row + 1, .column + 1
     )]
     Cell {
         /// Row from 0.
@@ -60,7 +60,7 @@ pub enum GridError {
     },
     /// Rows of different lengths.
     #[error(
-        "row {row} has {found} cells, the first row has {expected}; give all rows the same length"
+        "line {} of the map has {found} cells, the first line has {expected}; give all lines the same length", .row + 1
     )]
     Ragged {
         /// Row from 0.
@@ -76,6 +76,14 @@ pub enum GridError {
     /// Not exactly one start.
     #[error("the map has {0} starts S; it needs exactly one")]
     Starts(usize),
+    /// No goal: nothing that an expert could be after.
+    #[error("the map has no goal G; it needs at least one")]
+    NoGoal,
+    /// No way from the start to a goal.
+    #[error(
+        "no goal can be reached from the start: walls # and cliffs C stand in every way; open one of them"
+    )]
+    Unreachable,
     /// A table with the wrong number of rows.
     #[error("{what} has {found} entries, the world has {expected} states")]
     States {

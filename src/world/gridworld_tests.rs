@@ -6,7 +6,7 @@ const CLIFF: &str = "......\n......\nSCCCCG";
 fn maps_that_make_no_world_are_refused_in_words() {
     for (map, word) in [
         ("", "0 cells"),
-        ("S.\n...", "row 1 has 3"),
+        ("S.\n...", "line 2 of the map has 3"),
         ("..", "0 starts"),
         ("SS", "2 starts"),
         ("S?", "'?'"),

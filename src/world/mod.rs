@@ -4,7 +4,9 @@
 //! * [`Language`]: words, their true rewards, writers of any skill, rows, and a Hugging Face tokenizer for it.
 //! * [`Gridworld`]: walls, cliffs, goals; exact and soft value iteration, Boltzmann demonstrations.
 //! * [`birl`]: the exact Bayesian posterior over a gridworld's rewards by Markov chain Monte Carlo.
-//! * [`q_learning`] and [`d_shape`]: tabular learners, without and with a demonstration's shaping.
+//! * [`q_learning`] and [`d_shape`]: tabular learners, without and with a demonstration's shaping; [`learning`]: how soon
+//!   each has a good policy.
+//! * [`MAPS`]: gridworlds to teach on.
 //!
 //! Nothing here touches a tensor. All randomness comes from [`Rng`], whose state can be stored and resumed.
 
@@ -12,6 +14,8 @@ pub mod birl;
 pub mod d_shape;
 mod gridworld;
 mod language;
+pub mod learning;
+mod maps;
 pub mod q_learning;
 mod rng;
 mod rows;
@@ -23,6 +27,7 @@ pub use gridworld::{
     boltzmann, sarsa_rows,
 };
 pub use language::{Language, Reading, TokenTruth, WordClass};
+pub use maps::{MAPS, TeachingMap, teaching_world};
 pub use rng::{Rng, RngStateError};
 pub use rows::{
     ClassStatistics, LengthBalance, NoiseError, PairCeiling, PreferenceNoise, longer_wins,

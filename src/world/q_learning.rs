@@ -158,6 +158,20 @@ pub fn q_learning(
     rewards: &[f64],
     config: &QLearningConfig,
 ) -> Result<(QTable, Vec<EpisodeLog>), GridError> {
+    q_learning_until(world, rewards, config, |_, _| true)
+}
+
+/// Like [`q_learning`], watched: `after` sees the table and the log of each episode, and learning stops where it says
+/// `false`. The numbers do not depend on who watches.
+///
+/// # Errors
+/// As [`q_learning`].
+pub fn q_learning_until(
+    world: &Gridworld,
+    rewards: &[f64],
+    config: &QLearningConfig,
+    mut after: impl FnMut(&QTable, EpisodeLog) -> bool,
+) -> Result<(QTable, Vec<EpisodeLog>), GridError> {
     config.check()?;
     if rewards.len() != world.states() {
         let (found, expected) = (rewards.len(), world.states());
@@ -190,7 +204,11 @@ pub fn q_learning(
             );
             (state, steps, task_return) = (step.next_state, steps + 1, task_return + reward);
         }
-        log.push(EpisodeLog { steps, task_return });
+        let episode = EpisodeLog { steps, task_return };
+        log.push(episode);
+        if !after(&table, episode) {
+            break;
+        }
     }
     Ok((table, log))
 }

@@ -127,6 +127,26 @@ test('pointer and keyboard read exact numbers out of a report, and rows are walk
   });
 });
 
+test('own spread, ignorance and the total stand side by side, for tokens, scores and the margin', async () => {
+  const file = join(folder, 'ignorance.html');
+  avascope('inspect', join(folder, 'run'), '--limit', '1', '--device', 'cpu', '--ignorance', 'dropout', '--dropout-samples', '3', '--out', file);
+  const [chosen, rejected] = ['chosen', 'rejected'].map((name) => records(file).find((each) => each.side === name));
+  const fixed = (value) => `\u00b1 ${value.toFixed(2)}`;
+  await withReport(file, async (page) => {
+    await side(page, 'chosen').locator('[data-index="1"]').hover();
+    const inspected = await page.locator('[data-testid="inspected"]').innerText();
+    const { std, ignorance_std, total_std } = chosen.tokens[1];
+    for (const value of [std, ignorance_std, total_std]) assert.ok(inspected.includes(fixed(value)), `${inspected} holds ${fixed(value)}`);
+    assert.match(inspected, /Ignorance[^]*Total/);
+    const scores = await page.locator('.scores').innerText();
+    for (const { score } of [chosen, rejected])
+      for (const kind of ['last', 'sum', 'mean'])
+        for (const value of [score.ignorance[kind], score.total[kind]]) assert.ok(scores.includes(fixed(value)), `${scores} holds ${fixed(value)}`);
+    const margin = await page.locator('[data-testid="margin"]').innerText();
+    assert.ok(margin.includes(`ignorance ${fixed(chosen.score.ignorance.margin)}`) && margin.includes(`total ${fixed(chosen.score.total.margin)}`), margin);
+  });
+});
+
 test('text in a report stays text', async () => {
   await withReport(join(folder, 'hostile.html'), async (page) => {
     assert.equal(await page.locator('[data-testid="prompt"]').innerText(), HOSTILE);

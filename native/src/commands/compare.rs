@@ -12,9 +12,11 @@
 
 mod identity;
 mod rows;
+mod truths;
 
 use self::identity::{IDENTITY, belongs, read, refuse_other, settings};
 use self::rows::PreparedRows;
+use self::truths::Sources;
 use super::{open_device, print_line, wait, watch_interrupts};
 use crate::args::CompareArgs;
 use crate::folder::RunFolder;
@@ -51,16 +53,21 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let plan = Plan::new(config)?;
     let out = PathBuf::from(&plan.config.out);
     let before = belongs(&out)?;
+    let mut identity = settings(&plan.config);
     if let Some(before) = &before {
-        refuse_other(&out, before, &settings(&plan.config))?;
+        refuse_other(&out, before, &identity)?;
+    }
+    let truths = Sources::read(&plan)?;
+    truths.identify(&mut identity);
+    if let Some(before) = &before {
+        refuse_other(&out, before, &identity)?;
     }
 
     let device = open_device(&plan.config.device)?;
     let tokenizer = plan.config.tokenizer.as_deref().map(Path::new);
     let model = models::open(&plan.config.model, tokenizer, &device)?;
-    let rows = PreparedRows::new(&plan, &model)?;
+    let rows = PreparedRows::new(&plan, &model, truths)?;
 
-    let mut identity = settings(&plan.config);
     identity["rows"] = json!(rows.summary.fingerprint);
     identity["computed on"] = json!(device.info.backend);
     if let Some(before) = &before {
@@ -184,6 +191,10 @@ impl Session {
             self.total,
             self.plan.config.train.steps
         ));
+        let truths: Vec<String> = self.plan.config.truths.iter().map(|t| t.words()).collect();
+        if !truths.is_empty() {
+            self.say(&format!("truths    {}", truths.join("; ")));
+        }
         for rows in [&self.rows.train, &self.rows.validation, &self.rows.test] {
             if let Some(sentence) = SkippedRow::sentence(rows.skipped()) {
                 say!("warning   {sentence}");
@@ -298,6 +309,7 @@ impl Session {
                 "seconds": record.seconds,
                 "validation_accuracy": accuracy,
                 "failure": record.failure,
+                "truths_passed": record.checks.iter().map(|truth| truth.passes()).collect::<Vec<bool>>(),
                 "resumed": resumed,
                 "done": self.done,
                 "total": self.total,
@@ -308,6 +320,14 @@ impl Session {
             (Some(failure), _) => failure.clone(),
             (None, Some(accuracy)) => format!("validation accuracy {accuracy:.3}"),
             (None, None) => String::from("finished"),
+        };
+        let passed: Vec<bool> = record.checks.iter().map(|truth| truth.passes()).collect();
+        let said = match passed.len() {
+            0 => said,
+            all => {
+                let good = passed.iter().filter(|passed| **passed).count();
+                format!("{said}, passed {good} of {all} truths")
+            }
         };
         let time = if resumed {
             "already there".to_string()
@@ -386,6 +406,7 @@ impl Session {
                 self.rows.validation.rows(),
                 self.rows.test.rows(),
                 self.plan.config.resamples,
+                &self.rows.checks,
             ))?)
         });
         let mut record = match measured {

@@ -9,12 +9,15 @@ use crate::exit;
 use crate::talk::say;
 use anyhow::Result;
 use avascope::eval::{
-    Bootstrap, Gauge, Metric, gaussian_calibration, longer_wins, pair_accuracy, pair_outcomes,
+    Bootstrap, Gauge, Metric, longer_wins, mean_squared_error, pair_accuracy, pair_outcomes,
     pearson, spearman, token_auc,
 };
 use avascope::objective::ScoreKind;
-use avascope::reward::{Side, TokenRewardRecord};
-use avascope::train::{self, KnownRewards, Residuals, known_rewards, labelled_tokens, score_of};
+use avascope::reward::{Side, TokenRewardRecord, Uncertainty};
+use avascope::train::{
+    self, KnownRewards, NO_SIGMA, Residuals, coverage_of_known, known_rewards, labelled_tokens,
+    score_of,
+};
 use serde::Serialize;
 
 /// One figure with its name.
@@ -30,12 +33,14 @@ struct Figure {
 
 /// Measures a run on rows that it was not trained on.
 pub fn run(args: EvalArgs) -> Result<()> {
-    let wanted = truths::parse(&args.truths)?;
+    let wanted = truths::read(&args.truths)?;
+    truths::check_map(&args)?;
     let mut run = OpenRun::open(&args.run)?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
+    // First the truths: what is scored afterwards says what they found.
+    let results = truths::measure(&mut run, &args, wanted, &rows)?;
     let scored = run.score(&rows)?;
     let ranking = run.scorer.ranking_score();
-    let results = truths::measure(&mut run, &args, &wanted, &rows)?;
     let mut figures = figures(&scored.records, &scored.z, ranking)?;
     figures.extend(ignorance::figures(&scored.records, ranking)?);
 
@@ -186,26 +191,22 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
             spearman(&means, &truth)?,
             Some("Spearman"),
         );
-        let gauge = Gauge::PositiveAffine.fit(&means, &truth);
-        if let Ok(gauge) = gauge {
-            let fitted = gauge.apply(&means);
-            let spread: Vec<f64> = stds.iter().map(|s| s * gauge.scale.abs()).collect();
+        let gauge = Gauge::PositiveAffine.fit(&means, &truth)?;
+        add(
+            "mean squared error",
+            mean_squared_error(&gauge.apply(&means), &truth)?,
+            Some("after the best scale that is not negative, and offset"),
+        );
+        let prior_only = |r: &TokenRewardRecord| r.provenance.uncertainty == Uncertainty::PriorOnly;
+        let no_sigma = records.iter().any(prior_only).then_some(NO_SIGMA);
+        for (level, share) in coverage_of_known(&gauge, &means, &stds, &truth, no_sigma)? {
             add(
-                "mean squared error",
-                avascope::eval::mean_squared_error(&fitted, &truth)?,
-                Some("after the best scale and offset"),
+                &format!("coverage of {:.0} % intervals", level * 100.0),
+                share,
+                Some(
+                    "known rewards inside mean ± z·std, after the same scale; std is the method's own spread, not ignorance",
+                ),
             );
-            if let Ok(report) = gaussian_calibration(&fitted, &spread, &truth) {
-                for coverage in &report.coverage {
-                    add(
-                        &format!("coverage of {:.0} % intervals", coverage.expected * 100.0),
-                        Metric::of(coverage.observed),
-                        Some(
-                            "known rewards inside mean ± z·std, after the same scale; std is the method's own spread, not ignorance",
-                        ),
-                    );
-                }
-            }
         }
     }
     if let Some(residuals) = Residuals::of(z) {

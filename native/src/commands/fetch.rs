@@ -309,7 +309,7 @@ fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn sha256_of(path: &Path) -> Result<String> {
+pub(super) fn sha256_of(path: &Path) -> Result<String> {
     let mut file = File::open(path)?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

@@ -7,6 +7,7 @@ mod data;
 mod doctor;
 mod eval;
 mod fetch;
+mod gridworld;
 mod inspect;
 mod kernels;
 mod laplace;
@@ -44,6 +45,7 @@ pub fn dispatch(args: Args) -> Result<()> {
             json,
         } => methods::credits(json),
         Command::Methods { json, .. } => methods::run(json),
+        Command::Gridworld(args) => gridworld::run(*args),
         Command::Bench(args) => bench::run(args),
         Command::Doctor { json } => doctor::run(json),
         Command::Completions { shell } => {

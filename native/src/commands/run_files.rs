@@ -501,15 +501,5 @@ pub fn check_world_rows(rows: usize) -> Result<()> {
 
 /// The first `limit` rows.
 pub fn take(rows: Rows, limit: Option<usize>) -> Rows {
-    let limit = limit.unwrap_or(usize::MAX);
-    match rows {
-        Rows::Preferences(mut rows) => {
-            rows.truncate(limit);
-            Rows::Preferences(rows)
-        }
-        Rows::Demonstrations(mut rows) => {
-            rows.truncate(limit);
-            Rows::Demonstrations(rows)
-        }
-    }
+    rows.first(limit.unwrap_or(usize::MAX))
 }

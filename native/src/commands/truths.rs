@@ -1,8 +1,8 @@
 //! `avascope eval --truth`: a run's token map held against truths, and the results kept beside its checkpoint.
 
-use super::run_files::{OpenRun, take, training_rows};
+use super::run_files::{OpenRun, training_rows};
 use super::{print_line, wait};
-use crate::args::EvalArgs;
+use crate::args::{EvalArgs, IgnoranceChoice};
 use crate::exit;
 use crate::folder::write_atomic;
 use crate::talk::say;
@@ -10,94 +10,166 @@ use anyhow::Result;
 use avascope::data::{Rows, fingerprint, read_lexicon, read_traces};
 use avascope::objective::RowKind;
 use avascope::reward::{Provenance, Trust};
+use avascope::text::EncodeOptions;
 use avascope::train::{
-    EncodedRow, InterventionPlan, SkippedRow, TRUTHS, TrustEntry, Truth, TruthOptions, TruthResult,
-    WordFloor, edits, encode_traces, first_wrong_step, intervention, lexicon, spans,
+    EncodedRow, InterventionPlan, LoadedModel, Question, Seen, SkippedRow, TrustEntry, Truth,
+    TruthData, TruthKind, TruthOptions, TruthResult, WordFloor,
 };
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// A truth as asked for.
+/// A truth as asked for, with its file read.
 pub struct Wanted {
     truth: &'static Truth,
     file: Option<PathBuf>,
+    data: TruthData,
 }
 
-/// Reads `KIND` or `KIND=FILE`. Nothing is opened yet, so a slip of the pen costs no time.
-pub fn parse(asked: &[String]) -> Result<Vec<Wanted>> {
-    let usage = |message| Err(exit::with_code(exit::USAGE, message));
-    let mut wanted = Vec::new();
+/// Reads `KIND` or `KIND=FILE` of each, and then the files. The run is not opened yet, so a slip of the pen costs no time.
+pub fn read(asked: &[String]) -> Result<Vec<Wanted>> {
+    let usage = |message| exit::with_code(exit::USAGE, message);
+    let mut named = Vec::new();
     for asked in asked {
         let (name, file) = match asked.split_once('=') {
             Some((name, file)) => (name, Some(PathBuf::from(file))),
             None => (asked.as_str(), None),
         };
-        let Some(truth) = TRUTHS.iter().find(|truth| truth.name == name) else {
-            let known: Vec<String> = TRUTHS
-                .iter()
-                .map(|truth| format!("{} ({})", truth.name, truth.about))
-                .collect();
-            return usage(format!(
-                "there is no truth `{name}`; known truths: {}",
-                known.join("; ")
-            ));
-        };
-        match &file {
-            None if truth.needs_file => {
-                return usage(format!(
-                    "`--truth {name}` needs a file, `--truth {name}=FILE`: {}",
-                    truth.about
-                ));
-            }
-            Some(file) if !file.is_file() => {
-                return usage(format!(
-                    "`--truth {asked}`: there is no file {}",
-                    file.display()
-                ));
-            }
-            _ => {}
+        let truth = Truth::by_name(name).map_err(|error| usage(error.to_string()))?;
+        if file.is_none() && truth.needs_file {
+            return Err(usage(format!(
+                "`--truth {name}` needs a file, `--truth {name}=FILE`: {}",
+                truth.about
+            )));
         }
-        wanted.push(Wanted { truth, file });
+        check_file(file.as_deref(), &format!("`--truth {asked}`"))?;
+        named.push((truth, file));
     }
-    Ok(wanted)
+    let read = |(truth, file): (_, Option<PathBuf>)| {
+        Ok(Wanted {
+            truth,
+            data: read_data(truth, file.as_deref())?,
+            file,
+        })
+    };
+    named.into_iter().map(read).collect()
 }
 
-/// What the run was trained on, as far as truths must know it.
-struct Seen {
-    /// Every answer's text.
-    answers: HashSet<String>,
-    /// The word model of the rows, where they are pairs.
-    words: Option<WordFloor>,
+/// Refuses truths for an ensemble: results are kept for one checkpoint's map, and its members' average is another map.
+pub fn check_map(args: &EvalArgs) -> Result<()> {
+    if args.truths.is_empty() || args.run.ignorance.ignorance != Some(IgnoranceChoice::Ensemble) {
+        return Ok(());
+    }
+    Err(exit::with_code(
+        exit::USAGE,
+        "--truth holds the map of one checkpoint against a truth, and --ignorance ensemble shows the average of several; ask one of them at a time",
+    ))
+}
+
+/// Refuses a truth's file that is not there; `asked` is how it was asked for.
+pub(super) fn check_file(file: Option<&Path>, asked: &str) -> Result<()> {
+    match file {
+        Some(file) if !file.is_file() => Err(exit::with_code(
+            exit::USAGE,
+            format!("{asked}: there is no file {}", file.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a truth's own file.
+pub(super) fn read_data(truth: &Truth, file: Option<&Path>) -> Result<TruthData> {
+    let Some(file) = file else {
+        return Ok(TruthData::None);
+    };
+    let name = file.display().to_string();
+    Ok(match truth.kind {
+        TruthKind::Steps => {
+            TruthData::Traces(read_traces(&crate::files::read_bytes(file)?, &name)?)
+        }
+        TruthKind::Lexicon => {
+            TruthData::Lexicon(read_lexicon(&crate::files::read_bytes(file)?, &name)?)
+        }
+        TruthKind::Edits | TruthKind::Spans | TruthKind::Intervention => {
+            TruthData::Rows(crate::files::read_rows(file)?)
+        }
+    })
+}
+
+/// Makes a truth ready for a model; rows without a token are named and left out. `scored` are the rows that are scored
+/// anyway.
+pub(super) fn ready(
+    truth: &'static Truth,
+    data: TruthData,
+    scored: &[EncodedRow],
+    limit: Option<usize>,
+    model: &LoadedModel,
+    encode: &EncodeOptions,
+) -> Result<Question> {
+    let (question, skipped) = Question::new(truth, data, scored, limit, &model.tokenizer, encode)?;
+    if let Some(sentence) = SkippedRow::sentence(&skipped) {
+        if question.is_empty() {
+            return Err(exit::with_code(
+                exit::DATA,
+                format!("truth `{}`: no row is left: {sentence}", truth.name),
+            ));
+        }
+        say!("warning   {sentence}");
+    }
+    Ok(question)
+}
+
+/// The word model of the rows that train a map, where they have one.
+pub(super) fn word_floor(rows: &Rows) -> Option<WordFloor> {
+    WordFloor::of_rows(rows).unwrap_or_else(|error| {
+        say!("warning   there is no word floor: {error}");
+        None
+    })
 }
 
 /// Holds the map against the truths and keeps the results.
 pub fn measure(
     run: &mut OpenRun,
     args: &EvalArgs,
-    wanted: &[Wanted],
+    wanted: Vec<Wanted>,
     rows: &[EncodedRow],
 ) -> Result<Vec<TruthResult>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let seen = match seen(run) {
-        Ok(seen) => Some(seen),
+    let (seen, words) = match trained_on(run) {
+        Ok(train) => (Some(Seen::of(&train)), word_floor(&train)),
         Err(error) => {
             say!(
                 "warning   results are shown and not kept: {error:#}. Nothing tells whether the truths' rows were trained on, and the word floor is missing"
             );
-            None
+            (None, None)
         }
     };
     let options = TruthOptions {
-        words: seen.as_ref().and_then(|seen| seen.words.as_ref()),
+        words: words.as_ref(),
         ..TruthOptions::default()
+    };
+    let plan = InterventionPlan {
+        tokens_per_answer: args.interventions,
+        seed: args.truth_seed,
     };
     // A damaged file is told before anything is computed.
     let mut trust = run.trust_file()?;
     let mut results = Vec::new();
     for wanted in wanted {
-        let mut result = one(run, args, wanted, rows, seen.as_ref(), &options)?;
+        let data_name = data_name(args, wanted.file.as_deref());
+        let mut question = ready(
+            wanted.truth,
+            wanted.data,
+            rows,
+            args.limit,
+            run.scorer.model(),
+            &run.encode,
+        )?
+        .with_interventions(plan);
+        if let Some(seen) = &seen {
+            question.leave_out(seen);
+        }
+        let mut result = wait(question.ask(&run.scorer, &options))?;
         if seen.is_none() {
             result
                 .notes
@@ -106,7 +178,7 @@ pub fn measure(
             trust.add(TrustEntry {
                 checkpoint: run.digest.clone(),
                 credit: run.scorer.credit().name.into(),
-                data: data_name(args, wanted),
+                data: data_name,
                 result: result.clone(),
             });
         }
@@ -156,93 +228,22 @@ pub fn print(results: &[TruthResult], provenance: &Provenance) -> Result<()> {
 }
 
 /// What a truth's data are called in records: a file's own name, without its folder.
-fn data_name(args: &EvalArgs, wanted: &Wanted) -> String {
+fn data_name(args: &EvalArgs, file: Option<&Path>) -> String {
     let name = |path: &Path| {
         path.file_name().map_or_else(
             || path.display().to_string(),
             |name| name.to_string_lossy().into_owned(),
         )
     };
-    match (&wanted.file, &args.data) {
+    match (file, &args.data) {
         (Some(file), _) => name(file),
         (None, Some(data)) => name(Path::new(data)),
         (None, None) => "held-out rows".into(),
     }
 }
 
-fn one(
-    run: &OpenRun,
-    args: &EvalArgs,
-    wanted: &Wanted,
-    rows: &[EncodedRow],
-    seen: Option<&Seen>,
-    options: &TruthOptions<'_>,
-) -> Result<TruthResult> {
-    let unseen = |row: &EncodedRow| {
-        seen.is_none_or(|seen| {
-            !row.sides
-                .iter()
-                .any(|side| seen.answers.contains(&side.encoded.answer_text))
-        })
-    };
-    let mut left_out = 0;
-    let mut keep = |row: &EncodedRow| {
-        let unseen = unseen(row);
-        left_out += usize::from(!unseen);
-        unseen
-    };
-    let own = |file: &Option<PathBuf>| -> Result<Vec<EncodedRow>> {
-        match file {
-            Some(file) => run.usable(take(crate::files::read_rows(file)?, args.limit)),
-            None => Ok(rows.to_vec()),
-        }
-    };
-    let scorer = &run.scorer;
-    let mut result = match (wanted.truth.name, &wanted.file) {
-        ("steps", Some(file)) => {
-            let bytes = crate::files::read_bytes(file)?;
-            let mut traces = read_traces(&bytes, &file.display().to_string())?;
-            traces.truncate(args.limit.unwrap_or(usize::MAX));
-            let (mut traces, skipped) =
-                encode_traces(traces, &scorer.model().tokenizer, &run.encode)?;
-            if let Some(sentence) = SkippedRow::sentence(&skipped) {
-                say!("warning   {sentence}");
-            }
-            traces.retain(|trace| keep(&trace.row));
-            wait(first_wrong_step(scorer, &traces, options))?
-        }
-        ("lexicon", Some(file)) => {
-            let bytes = crate::files::read_bytes(file)?;
-            let entries = read_lexicon(&bytes, &file.display().to_string())?;
-            let rows: Vec<EncodedRow> = rows.iter().filter(|row| keep(row)).cloned().collect();
-            wait(lexicon(scorer, &rows, &entries, options))?
-        }
-        (name, file) => {
-            let mut rows = own(file)?;
-            rows.retain(|row| keep(row));
-            match name {
-                "edits" => wait(edits(scorer, &rows, options))?,
-                "spans" => wait(spans(scorer, &rows, options))?,
-                _ => {
-                    let plan = InterventionPlan {
-                        tokens_per_answer: args.interventions,
-                        seed: args.truth_seed,
-                    };
-                    wait(intervention(scorer, &rows, &plan, options))?
-                }
-            }
-        }
-    };
-    if left_out > 0 {
-        result.notes.push(format!(
-            "{left_out} rows left out: an answer of theirs was trained on"
-        ));
-    }
-    Ok(result)
-}
-
-/// Reads the run's training rows again, and makes sure that they are those it was trained on.
-fn seen(run: &OpenRun) -> Result<Seen> {
+/// The rows that the run was trained on, read again; an error where they are no longer the same.
+fn trained_on(run: &OpenRun) -> Result<Rows> {
     if run.file.data == "-" {
         anyhow::bail!("the run was trained on rows from standard input, which are gone");
     }
@@ -254,26 +255,5 @@ fn seen(run: &OpenRun) -> Result<Seen> {
             run.file.data
         );
     }
-    let (answers, words) = match &train {
-        Rows::Preferences(rows) => (
-            rows.iter()
-                .flat_map(|row| [&row.chosen, &row.rejected])
-                .map(|answer| answer.content.answer_text().to_owned())
-                .collect(),
-            match WordFloor::fit(rows) {
-                Ok(floor) => Some(floor),
-                Err(error) => {
-                    say!("warning   there is no word floor: {error}");
-                    None
-                }
-            },
-        ),
-        Rows::Demonstrations(rows) => (
-            rows.iter()
-                .map(|row| row.answer.content.answer_text().to_owned())
-                .collect(),
-            None,
-        ),
-    };
-    Ok(Seen { answers, words })
+    Ok(train)
 }

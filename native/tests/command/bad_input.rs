@@ -45,6 +45,8 @@ fn settings_out_of_range_are_usage_errors_that_name_the_setting() {
         ("-O lamda=1", ["lamda", "lambda"]),
         ("-O lambda", ["NAME=VALUE", "lambda"]),
         ("-O lambda=much", ["ava_p", "much"]),
+        ("-O neg=flor", ["`neg`", "one of `floor`, "]),
+        ("-O cer=log_sigmoid", ["`cer`", "one of `logsigmoid`, "]),
         ("--device gpuu", ["gpuu", "vulkan"]),
         ("--world-rows 0", ["0 rows", "1 to"]),
         ("--world-rows 99999999999", ["99999999999", "1 to"]),

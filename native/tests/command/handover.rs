@@ -124,6 +124,52 @@ fn a_checkpoint_fits_only_the_model_it_began_with() {
 }
 
 #[test]
+fn a_checkpoint_fits_only_the_tokenizer_it_was_trained_with() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    avascope(here, "convert world base", &[]).code(0);
+    avascope(
+        here,
+        "train -q --model base --world-rows 40 --device cpu --batch-size 4 --steps 2 --out run",
+        &[],
+    )
+    .code(0);
+    let path = here.join("base/tokenizer.json");
+    let own = fs::read_to_string(&path).unwrap();
+    let mut file: serde_json::Value = serde_json::from_str(&own).unwrap();
+    // Two words of the vocabulary change places: the same words, of the same number.
+    let words = file["model"]["vocab"].as_object_mut().unwrap();
+    let names: Vec<String> = words
+        .keys()
+        .filter(|word| !word.starts_with('<'))
+        .take(2)
+        .cloned()
+        .collect();
+    let (one, two) = (words[&names[0]].clone(), words[&names[1]].clone());
+    words[&names[0]] = two;
+    words[&names[1]] = one;
+    fs::write(here.join("other.json"), file.to_string()).unwrap();
+    let score = "score run --device cpu --limit 1";
+    avascope(here, &format!("{score} --tokenizer other.json"), &[])
+        .code(3)
+        .says(&["tokenizer of `base`", "other words", "its run began with"]);
+    avascope(
+        here,
+        &format!("{score} --tokenizer base/tokenizer.json"),
+        &[],
+    )
+    .code(0);
+    // Nor does training go on with other words.
+    fs::write(&path, file.to_string()).unwrap();
+    avascope(here, "train --resume --out run", &[])
+        .code(3)
+        .says(&["tokenizer"]);
+    avascope(here, score, &[]).code(3);
+    fs::write(&path, own).unwrap();
+    avascope(here, score, &[]).code(0);
+}
+
+#[test]
 fn llama2c_and_hugging_face_forms_of_a_model_score_alike() {
     let stories = Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),

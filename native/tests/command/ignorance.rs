@@ -1,4 +1,4 @@
-//! `--ignorance`: the second uncertainty in records and reports, and what is refused.
+//! `--ignorance`: ignorance and totals in records and reports, and what is refused.
 
 use crate::score::breaks;
 use crate::support::*;
@@ -61,12 +61,17 @@ fn every_estimate_keeps_to_the_schema_and_says_which_it_is() {
             assert_eq!(breaks(record, &schema, &schema, ""), None);
             assert_eq!(record["provenance"]["ignorance"]["kind"], kind);
             assert!(record["score"]["ignorance"]["margin"].is_number());
+            for score in ["last", "sum", "mean", "margin"] {
+                let of = |what: &str| record["score"][what][score].as_f64().unwrap();
+                assert!(of("total") > of("ignorance"), "{kind} {score}");
+            }
         }
         for (token, plain) in all_tokens(&records).iter().zip(all_tokens(&plain)) {
             let number = |value: &Value, key: &str| value[key].as_f64().unwrap();
             let (spread, ignorance) = (number(token, "std"), number(token, "ignorance_std"));
             assert!(ignorance > 0.0);
             assert!((number(token, "total_std") - spread.hypot(ignorance)).abs() < 1e-5);
+            assert!(number(token, "total_std") >= spread.max(ignorance));
             if kind != "ensemble" {
                 // The method's own numbers stay what they were.
                 assert_eq!(token["mean"], plain["mean"]);
@@ -176,6 +181,24 @@ fn doubtful_labels_are_found_and_secrets2_trains_on_their_strengths() {
     let mean = |pair: &Value| pair["strength"]["mean"].as_f64().unwrap();
     assert_eq!(weakest.len(), 3);
     assert!(weakest.windows(2).all(|w| mean(&w[0]) <= mean(&w[1])));
+    // The pairs themselves, in full as JSON and short for people.
+    let all = lines(&fs::read_to_string(here.join("rows.jsonl")).unwrap());
+    let listed = avascope(
+        here,
+        "data doubtful rows.jsonl --device cpu --ensemble run0 run1 --show 3",
+        &[],
+    )
+    .code(0)
+    .out;
+    for pair in weakest {
+        let row = all.iter().find(|row| row["id"] == pair["id"]).unwrap();
+        let shown = listed.split(pair["id"].as_str().unwrap()).nth(1).unwrap();
+        for side in ["prompt", "chosen", "rejected"] {
+            assert_eq!(pair[side], row[side], "{side}");
+            let start: String = row[side].as_str().unwrap().chars().take(80).collect();
+            assert!(shown.contains(&format!("    {side:<9} {start}")), "{shown}");
+        }
+    }
     let rows = lines(&fs::read_to_string(here.join("strong.jsonl")).unwrap());
     let lowest = rows
         .iter()

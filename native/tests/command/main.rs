@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod compare;
+mod compare_truths;
 mod fetch;
+mod gridworld;
 mod handover;
 mod ignorance;
 mod resume;

@@ -302,3 +302,101 @@ fn two_micro_batches_take_the_step_of_one_large_batch() {
         }
     }
 }
+
+#[test]
+fn margins_are_read_where_asked_for_and_never_left_out_in_silence() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let rows = |name: &str, margin: &dyn Fn(usize) -> Option<f64>| {
+        let all: String = avascope(here, "data world --rows 20 --seed 4", &[])
+            .code(0)
+            .lines()
+            .into_iter()
+            .enumerate()
+            .map(|(i, mut row)| {
+                if let Some(margin) = margin(i) {
+                    row["margin"] = margin.into();
+                }
+                format!("{row}\n")
+            })
+            .collect();
+        fs::write(here.join(name), all).unwrap();
+    };
+    rows("all.jsonl", &|_| Some(2.0));
+    rows("some.jsonl", &|i| (i != 7).then_some(2.0));
+    let train = |data: &str, more: &str, out: &str| {
+        let words = format!(
+            "train -q --data {data} --held-out 0 --method bradley_terry --device cpu --steps 1 --batch-size 20 {more} --out {out}"
+        );
+        avascope(here, &words, &[])
+    };
+    let loss = |out: &str| {
+        let of_first = &metrics(&here.join(out))[&("step".into(), 1)];
+        of_first["loss"].as_f64().unwrap()
+    };
+    // An untrained head scores every answer 0: the loss is -log sigma(0 - margin).
+    train("all.jsonl", "-O use_margin=true", "read").code(0);
+    assert!((loss("read") - (1.0 + 2f64.exp()).ln()).abs() < 1e-5);
+    train("all.jsonl", "", "unread").code(0);
+    assert!((loss("unread") - 2f64.ln()).abs() < 1e-5);
+    let warned = |out: &str| events(&here.join(out))[0]["run"]["warnings"].to_string();
+    assert!(warned("unread").contains("20 of the 20 training rows have a `margin`"));
+    assert!(!warned("read").contains("margin"), "{}", warned("read"));
+    train("some.jsonl", "-O use_margin=true", "broken")
+        .code(3)
+        .says(&["line 8", "`margin`", "use_margin = false"]);
+    // Held-out rows may lack theirs, and that is said.
+    train(
+        "all.jsonl",
+        "-O use_margin=true --eval-data some.jsonl",
+        "held",
+    )
+    .code(0);
+    assert!(warned("held").contains("1 of the 20 held-out pairs"));
+}
+
+#[test]
+fn a_method_without_a_sigma_has_no_coverage_and_says_so() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    for (method, more, stated) in [
+        (
+            "bradley_terry_sum",
+            "",
+            Some("trains no standard deviation"),
+        ),
+        ("ava_p", "-O lambda=0", Some("trains no standard deviation")),
+        ("preference_probit", "", None),
+    ] {
+        avascope(
+            here,
+            &format!("{} -q --steps 2 --method {method} {more}", tiny(method)),
+            &[],
+        )
+        .code(0);
+        let report = avascope(here, &format!("eval {method} --device cpu --json"), &[]).code(0);
+        let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
+        let figures = report["figures"].as_array().unwrap();
+        for level in ["50", "80", "95"] {
+            let name = format!("coverage of {level} % intervals");
+            let figure = figures.iter().find(|f| f["name"] == name.as_str()).unwrap();
+            let said = figure["undefined"].as_str().unwrap_or_default();
+            match stated {
+                Some(words) => assert!(
+                    said.contains(words) && figure["value"].is_null(),
+                    "{figure}"
+                ),
+                None => assert!(
+                    figure["value"].is_number() || said.contains("no positive factor"),
+                    "{figure}"
+                ),
+            }
+        }
+        let uncertainty = if stated.is_some() {
+            "prior_only"
+        } else {
+            "preference_spread"
+        };
+        assert_eq!(report["provenance"]["uncertainty"], uncertainty);
+    }
+}

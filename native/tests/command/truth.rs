@@ -91,6 +91,32 @@ fn results_are_kept_beside_the_checkpoint_and_believed_for_that_checkpoint_only(
         checked.contains("spans on marked.jsonl") && checked.contains("held-out rows"),
         "{checked}"
     );
+    // Held against truths of which it cannot pass both, the map is what it is from then on, in the same call too.
+    let marks = |name: &str, first: &str, second: &str| {
+        let rows = format!(
+            "{{\"text\":\"the cat was rude\",\"bad_spans\":[{first}]}}\n{{\"text\":\"the dog was kind\",\"bad_spans\":[{second}]}}\n"
+        );
+        fs::write(here.join(name), rows).unwrap();
+    };
+    marks("one.jsonl", "[12,16]", "[0,11]");
+    marks("other.jsonl", "[0,11]", "[12,16]");
+    let opposite = "--truth spans=one.jsonl --truth spans=other.jsonl";
+    let report = json_of(here, &format!("eval run --device cpu --json {opposite}"));
+    assert_eq!(report["provenance"]["trust"], "exploratory");
+    assert_eq!(report["provenance"]["checked"], json!([]));
+    let done = avascope(here, &format!("eval run --device cpu {opposite}"), &[]).code(0);
+    assert!(done.out.contains("map: exploratory"), "{}", done.out);
+    write(&kept);
+    let plain = json_of(here, "eval run --device cpu --json");
+    assert_eq!(plain["provenance"]["trust"], "checked");
+    // An ensemble is another map: no truth is asked of one in its name.
+    avascope(
+        here,
+        "eval run --device cpu --ignorance ensemble --member other --truth spans=one.jsonl",
+        &[],
+    )
+    .code(2)
+    .says(&["--truth", "ensemble", "one of them"]);
     // The page's file says the same; a build without the page has none, and says so.
     let inspected = avascope(here, "inspect run --device cpu --limit 1", &[]);
     match inspected.code {

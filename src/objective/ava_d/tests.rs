@@ -297,6 +297,72 @@ fn the_free_posterior_rests_at_its_known_optimum() {
     }
 }
 
+/// kappa KL - lambda log q per residual, from mean and log sigma.
+fn free_loss(mean: &Tensor<1>, rho: &Tensor<1>, delta: f64, lambda: f64) -> Tensor<1> {
+    let delta = mean.full_like(delta).detach();
+    kl_to_standard_normal(mean.clone(), rho.clone())
+        - log_density(delta, mean.clone(), rho.clone()).mul_scalar(lambda)
+}
+
+/// At lambda = kappa = 1 log sigma cancels: rewards saturate at 1 and sigma goes to 0 for small residuals.
+#[test]
+fn with_lambda_equal_to_kappa_rewards_saturate() {
+    let Some(g) = golden::load("ava_d") else {
+        return;
+    };
+    let device = Device::flex().autodiff();
+    let identity = &g.expected("identities")["lambda_equals_kappa"];
+    for row in identity["rows"].as_array().expect("rows") {
+        let number = |key: &str| row[key].as_f64().expect("number");
+        let (delta, mu, variance) = (number("delta"), number("mu"), number("sigma2"));
+        assert!((mu - delta.clamp(-1.0, 1.0)).abs() < 1e-12);
+        assert!((variance - (delta.abs() - 1.0).max(0.0)).abs() < 1e-12);
+        let slopes = |mu: f64, variance: f64| {
+            let mean = leaf::<1>(&json!([mu]), &device);
+            let rho = leaf::<1>(&json!([0.5 * variance.ln()]), &device);
+            let gradients = free_loss(&mean, &rho, delta, 1.0).backward();
+            [&mean, &rho].map(|x| golden::gradient(x, &gradients)[0])
+        };
+        if variance > 0.0 {
+            // A minimum: flat there, and uphill to both sides of it.
+            let [by_mean, by_rho] = slopes(mu, variance);
+            assert!(
+                by_mean.abs() < 1e-5 && by_rho.abs() < 1e-5,
+                "{by_mean} {by_rho}"
+            );
+            assert!(slopes(mu, variance * 0.9)[1] < -1e-3 && slopes(mu, variance * 1.1)[1] > 1e-3);
+        } else {
+            // None: at mu = delta the loss falls all the way down to sigma 0.
+            for variance in [1.0, 1e-2, 1e-4] {
+                let [by_mean, by_rho] = slopes(mu, variance);
+                assert!(by_rho > 0.5 * variance, "{variance}: {by_rho}");
+                assert!((by_mean - mu).abs() < 1e-5, "{variance}: {by_mean}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_lambda_above_kappa_the_loss_falls_without_end() {
+    let Some(g) = golden::load("ava_d") else {
+        return;
+    };
+    let device = Device::flex();
+    let identity = &g.expected("identities")["lambda_above_kappa"];
+    for row in identity["rows"].as_array().expect("rows") {
+        let number = |key: &str| row[key].as_f64().expect("number");
+        let mean = tensor::<1>(&json!([number("mu")]), &device);
+        let rho = tensor::<1>(&json!([number("sigma").ln()]), &device);
+        for (lambda, key) in [
+            (2.0, "objective_lambda2_kappa1"),
+            (1.0, "objective_lambda1_kappa1"),
+        ] {
+            let got = values(free_loss(&mean, &rho, number("delta"), lambda));
+            close(key, &got, &[number(key)], 1e-5, 1e-5);
+        }
+    }
+}
+
 #[test]
 fn lambda_at_or_above_kappa_warns_and_says_why() {
     let warned = |lambda: f64| {

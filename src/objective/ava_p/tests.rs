@@ -116,6 +116,25 @@ fn golden_values_hold_on(device: &Device) {
             vec![term(&result, "ava/ll_rejected") * pairs],
             vec![total("ll_neg")],
         );
+        // F_p = sum ll(+) - neg - kappa sum KL + lambda sum log q, from the loss: loss = -F_p / n - weight cer / n_pairs.
+        let ava_options = &ava.options.ava;
+        let n_pairs = match ava_options.normalise {
+            Normalise::Sum => 1.0,
+            Normalise::Batch | Normalise::Token => pairs,
+        };
+        let cer = ava.options.cer_weight * term(&result, "ava/cer") * pairs / n_pairs;
+        let f_p = -(scalar(&result.loss) + cer) * ava_options.divisor(steps.counts, pairs);
+        check("F_p", vec![f_p], flat(&want["F_p"]));
+        let neg = term(&result, "ava/ll_chosen") * pairs
+            - ava_options.kappa * term(&result, "ava/kl") * n
+            + ava_options.lambda * term(&result, "ava/td_logq") * n
+            - f_p;
+        let size = f_p.abs().max(total("log_q_total").abs());
+        let exact = total("neg_term");
+        assert!(
+            (neg - exact).abs() < 10.0 * (tol.abs + tol.rel * size),
+            "{name} neg_term: {neg}, expected {exact}"
+        );
         check(
             "accuracy",
             vec![term(&result, "rewards/accuracies")],

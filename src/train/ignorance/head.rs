@@ -110,7 +110,7 @@ impl HeadCurvature {
             let rewards = objective.token_rewards(&steps);
             let scores = scores_of(&steps, &rewards);
             let score = read(scores.get(kind)).await?;
-            let variance = read(scores.variance(kind)).await?;
+            let variance = read(scores.variance(objective.comparison_variance())).await?;
             let answers = read(pooled(features.tokens.clone(), shares(&steps, kind))).await?;
             let all = read(features.tokens.clone().sum_dim(0).sum_dim(1)).await?;
             check_linear(&features, &rewards.mean, &theta, objective.name(), device).await?;

@@ -9,10 +9,12 @@
 //! tokens of all rows, so that it is one function (arXiv 1512.05287): then batch, padding and order change nothing, and
 //! what tokens share is counted in an answer's score.
 
-use super::{AnswerVariance, annotate};
+use super::{AnswerVariance, annotate, annotate_margins};
 use crate::model::{Weight, Weights};
 use crate::objective::ScoreKind;
-use crate::reward::{AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord};
+use crate::reward::{
+    AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord, Trust,
+};
 use crate::train::{Metrics, Scored, Scorer, TrainError, score_of};
 use crate::world::Rng;
 use burn::tensor::{Tensor, TensorData};
@@ -180,6 +182,9 @@ pub fn combine(members: Vec<Scored>, ranking: ScoreKind) -> Result<Scored, Train
         }
         record.score = AnswerScore::from_tokens(&record.tokens);
         record.provenance.checkpoint = format!("ensemble of {}", all.len());
+        // What a member's map passed says nothing of the members' average.
+        record.provenance.trust = Trust::Exploratory;
+        record.provenance.checked = Vec::new();
     }
     spread(&mut records, &all, ranking, &source)?;
     Ok(Scored {
@@ -261,5 +266,6 @@ fn spread(
         );
         record.provenance.ignorance = Some(source.clone());
     }
+    annotate_margins(records, ranking);
     Ok(())
 }

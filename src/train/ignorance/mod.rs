@@ -19,7 +19,8 @@ use crate::data::Rows;
 use crate::eval::laplace::{choose_prior_variance, log_det_of, log_evidence};
 use crate::objective::ScoreKind;
 use crate::reward::{
-    AnswerScore, Ignorance, IgnoranceKind, Layout, ScoreIgnorance, TokenReward, Uncertainty,
+    AnswerScore, Ignorance, IgnoranceKind, Layout, ScoreIgnorance, ScoreTotal, Side, TokenReward,
+    TokenRewardRecord, Uncertainty,
 };
 pub(super) use head::AnswerVariance;
 use head::{HeadCurvature, HeadPosterior, check_rows, steps_and_features};
@@ -274,6 +275,49 @@ pub(super) fn annotate(
         mean: root(answer.mean),
         margin: answer.margin.map(root),
     });
+    let own = |kind| own_variance(tokens, score, kind);
+    score.total = (uncertainty != Uncertainty::PriorOnly).then(|| ScoreTotal {
+        last: root(own(ScoreKind::Last) + answer.last),
+        sum: root(own(ScoreKind::Sum) + answer.sum),
+        mean: root(own(ScoreKind::Mean) + answer.mean),
+        margin: None,
+    });
+}
+
+/// The variance of a score under the method's own posterior, tokens taken as independent.
+fn own_variance(tokens: &[TokenReward], score: &AnswerScore, kind: ScoreKind) -> f64 {
+    let sum = f64::from(score.sum_std);
+    match kind {
+        ScoreKind::Last => tokens.last().map_or(0.0, |t| f64::from(t.std).powi(2)),
+        ScoreKind::Sum => sum.powi(2),
+        ScoreKind::Mean => (sum / tokens.len().max(1) as f64).powi(2),
+    }
+}
+
+/// Writes the totals of the pairs' margins, once both sides of every pair are annotated. `ranking` is the score whose
+/// difference a margin is.
+pub(super) fn annotate_margins(records: &mut [TokenRewardRecord], ranking: ScoreKind) {
+    for at in 1..records.len() {
+        let [.., a, b] = &mut records[..=at] else {
+            continue;
+        };
+        if (a.side, b.side) != (Side::Chosen, Side::Rejected) {
+            continue;
+        }
+        let own: f64 = [&*a, &*b]
+            .map(|r| own_variance(&r.tokens, &r.score, ranking))
+            .iter()
+            .sum();
+        for record in [a, b] {
+            let ignorance = record
+                .score
+                .ignorance
+                .and_then(|ignorance| ignorance.margin);
+            if let (Some(total), Some(ignorance)) = (&mut record.score.total, ignorance) {
+                total.margin = Some((own + f64::from(ignorance).powi(2)).sqrt() as f32);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -141,6 +141,10 @@ fn gradient(scorer: &Scorer, rows: &[EncodedRow], shift: &[f32]) -> Vec<f64> {
     all
 }
 
+fn score_total(record: &crate::reward::TokenRewardRecord) -> Option<crate::reward::ScoreTotal> {
+    record.score.total
+}
+
 #[test]
 fn the_heads_curvature_is_the_hessian_of_the_loss_by_brute_force() {
     for (method, options) in [
@@ -232,6 +236,28 @@ fn scores_of_the_posterior_are_j_sigma_j_and_batches_do_not_matter() {
                     None => assert!(!scorer.objective.informs_std()),
                 }
             }
+            match score_total(record) {
+                Some(total) => {
+                    assert!(scorer.objective.informs_std(), "{method}");
+                    assert!((total.sum - score.sum.hypot(record.score.sum_std)).abs() < 1e-4);
+                    assert_eq!(Some(total.last), last.total_std);
+                    let n = record.tokens.len() as f32;
+                    let mean = score.mean.hypot(record.score.sum_std / n);
+                    assert!((total.mean - mean).abs() < 1e-5);
+                }
+                None => assert!(!scorer.objective.informs_std(), "{method}"),
+            }
+        }
+        // Of a margin: both answers' own spreads of the score that ranks, and what is unknown of the difference.
+        for pair in alone.chunks(2) {
+            let [Some(a), Some(b)] = [score_total(&pair[0]), score_total(&pair[1])] else {
+                continue;
+            };
+            assert_eq!(scorer.ranking_score(), ScoreKind::Sum);
+            let own = pair[0].score.sum_std.hypot(pair[1].score.sum_std);
+            let ignorance = pair[0].score.ignorance.unwrap().margin.unwrap();
+            assert_eq!(a.margin, b.margin);
+            assert!((a.margin.unwrap() - own.hypot(ignorance)).abs() < 1e-4 * (1.0 + own));
         }
         // Identical answers leave nothing to be ignorant of in their comparison.
         let mut twins = encoded[0].clone();
@@ -423,10 +449,20 @@ fn an_ensemble_has_the_members_mean_and_spread_and_one_is_none() {
             log_policy: Vec::new(),
         }
     };
-    let members = || vec![moved(-1.0, 0.3), moved(0.0, 0.4), moved(1.0, 0.5)];
+    let members = || {
+        let mut all = vec![moved(-1.0, 0.3), moved(0.0, 0.4), moved(1.0, 0.5)];
+        // The members' maps passed their truths, the average was not asked.
+        for record in all.iter_mut().flat_map(|member| &mut member.records) {
+            record.provenance.trust = crate::reward::Trust::Checked;
+            record.provenance.checked = vec!["spans on x.jsonl".into()];
+        }
+        all
+    };
     let kind = ScoreKind::Sum;
     let both = combine(members(), kind).unwrap();
     for (record, plain) in both.records.iter().zip(&first.records) {
+        assert_eq!(record.provenance.trust, crate::reward::Trust::Exploratory);
+        assert!(record.provenance.checked.is_empty());
         for (token, plain) in record.tokens.iter().zip(&plain.tokens) {
             assert!((token.mean - plain.mean).abs() < 1e-5);
             // Sample variance of -1, 0, 1.

@@ -1,6 +1,6 @@
 //! The word floor: a Bradley-Terry model of single words, fitted on the rows that trained the map.
 
-use crate::data::PreferenceRow;
+use crate::data::{PreferenceRow, Rows};
 use crate::eval::floors::{IdPair, WordIds};
 use crate::eval::{EvalError, UnigramBradleyTerry, Words};
 
@@ -19,6 +19,17 @@ pub struct WordFloor {
 impl WordFloor {
     /// The floor's name in results.
     pub const NAME: &'static str = "unigram Bradley-Terry";
+
+    /// Fits on the rows that trained a map; `None` where they are no pairs.
+    ///
+    /// # Errors
+    /// What [`WordFloor::fit`] gives.
+    pub fn of_rows(rows: &Rows) -> Result<Option<Self>, EvalError> {
+        match rows {
+            Rows::Preferences(pairs) => Self::fit(pairs).map(Some),
+            Rows::Demonstrations(_) => Ok(None),
+        }
+    }
 
     /// Fits on pairs; the penalty is the best of a few by cross-validation.
     ///

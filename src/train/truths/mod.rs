@@ -15,6 +15,7 @@
 mod floors;
 mod intervention;
 mod lexicon;
+mod question;
 mod spans;
 mod steps;
 mod trust;
@@ -22,6 +23,7 @@ mod trust;
 pub use floors::WordFloor;
 pub use intervention::{InterventionPlan, intervention};
 pub use lexicon::lexicon;
+pub use question::{Question, Seen, TruthData};
 pub use spans::{edits, spans};
 pub use steps::{EncodedTrace, encode_traces, first_wrong_step};
 pub use trust::{TRUST_SCHEMA, TrustEntry, TrustFile, Verdict};
@@ -32,45 +34,113 @@ use serde::{Deserialize, Serialize};
 /// How `passed` is decided, in words.
 pub const RULE: &str = "passed: the lower end of the 95 % interval (bootstrap over answers) lies above chance and above every floor that is named";
 
+/// Which truth it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TruthKind {
+    /// [`edits`].
+    Edits,
+    /// [`spans`].
+    Spans,
+    /// [`first_wrong_step`].
+    Steps,
+    /// [`lexicon`].
+    Lexicon,
+    /// [`intervention`].
+    Intervention,
+}
+
 /// A truth that [`TRUTHS`] lists.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Truth {
+    /// Which it is.
+    pub kind: TruthKind,
     /// Name in commands and results.
     pub name: &'static str,
     /// What it asks and of which file, for people.
     pub about: &'static str,
     /// Whether it needs a file of its own; where not, the rows that are scored anyway serve.
     pub needs_file: bool,
+    /// Whether people's labels stand on its other side. Only such a truth can make a map `checked`.
+    pub labelled: bool,
 }
 
 /// The truths.
 pub const TRUTHS: &[Truth] = &[
     Truth {
+        kind: TruthKind::Edits,
         name: "edits",
         about: "pairs with chosen_spans and rejected_spans: token AUC on what was edited",
         needs_file: false,
+        labelled: true,
     },
     Truth {
+        kind: TruthKind::Spans,
         name: "spans",
         about: "answers with bad_spans or spans: token AUC on the marked parts",
         needs_file: false,
+        labelled: true,
     },
     Truth {
+        kind: TruthKind::Steps,
         name: "steps",
         about: "traces with steps and mistake_index: does the first wrong step score lowest?",
         needs_file: true,
+        labelled: true,
     },
     Truth {
+        kind: TruthKind::Lexicon,
         name: "lexicon",
         about: "a lexicon in VADER's format, with the scored rows: rank correlation with human word ratings",
         needs_file: true,
+        labelled: true,
     },
     Truth {
+        kind: TruthKind::Intervention,
         name: "intervention",
         about: "any rows: tokens deleted, swapped or rewritten by the policy, and the answer scored again",
         needs_file: false,
+        labelled: false,
     },
 ];
+
+/// There is no truth of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no truth `{name}`; known truths: {known}")]
+pub struct UnknownTruth {
+    /// What was asked for.
+    pub name: String,
+    /// All truths with what they ask, the nearest name first.
+    pub known: String,
+}
+
+impl Truth {
+    /// Whether `name` is a truth with people's labels.
+    pub fn is_labelled(name: &str) -> bool {
+        TRUTHS
+            .iter()
+            .any(|truth| truth.name == name && truth.labelled)
+    }
+
+    /// The truth of that name.
+    ///
+    /// # Errors
+    /// [`UnknownTruth`], which lists the known ones.
+    pub fn by_name(name: &str) -> Result<&'static Self, UnknownTruth> {
+        let find = |name: &str| TRUTHS.iter().find(|truth| truth.name == name);
+        find(name).ok_or_else(|| {
+            let names = TRUTHS.iter().map(|truth| truth.name.to_owned());
+            let known: Vec<String> = crate::objective::nearest_first(name, names)
+                .iter()
+                .filter_map(|name| find(name))
+                .map(|truth| format!("{} ({})", truth.name, truth.about))
+                .collect();
+            UnknownTruth {
+                name: name.into(),
+                known: known.join("; "),
+            }
+        })
+    }
+}
 
 /// What all truths read beside their rows.
 #[derive(Clone, Copy, Debug, Default)]

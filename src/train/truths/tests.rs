@@ -10,6 +10,8 @@ use crate::train::testing::trained;
 use crate::train::{EncodedRow, Metrics, Scored};
 use serde_json::json;
 
+mod question;
+
 /// A record of words: (text, mean, labelled); words stand one space apart, and the space belongs to the word behind it.
 fn record(id: usize, side: Side, words: &[(&str, f32, Option<bool>)]) -> TokenRewardRecord {
     let mut answer = String::new();
@@ -457,6 +459,42 @@ fn a_map_is_checked_only_for_its_own_checkpoint_and_credit_and_only_if_all_passe
         (again.verdict("a", "own").trust, again.entries.len()),
         (Trust::Checked, 2)
     );
+
+    // Interventions have no labels of people: alone they make no map checked, and failed they take the word away.
+    let named = |truth: &str, mut result: TruthResult| {
+        result.truth = truth.into();
+        result
+    };
+    let (labelled, unlabelled) = (of(-1.0, 1.0), named("intervention", of(-1.0, 1.0)));
+    let mut file = TrustFile::default();
+    file.add(entry("a", "x.jsonl", unlabelled.clone()));
+    let verdict = file.verdict("a", "own");
+    assert_eq!(
+        (verdict.trust, verdict.checked.len()),
+        (Trust::Exploratory, 0)
+    );
+    file.add(entry(
+        "a",
+        "x.jsonl",
+        named("no longer known", labelled.clone()),
+    ));
+    assert_eq!(file.verdict("a", "own").trust, Trust::Exploratory);
+    for truth in ["edits", "spans", "steps", "lexicon"] {
+        let mut file = file.clone();
+        file.add(entry("a", "x.jsonl", named(truth, labelled.clone())));
+        let verdict = file.verdict("a", "own");
+        assert_eq!(
+            (verdict.trust, verdict.checked.len()),
+            (Trust::Checked, 3),
+            "{truth}"
+        );
+        file.add(entry("a", "y.jsonl", named("intervention", failed.clone())));
+        assert_eq!(
+            file.verdict("a", "own").trust,
+            Trust::Exploratory,
+            "{truth}"
+        );
+    }
 
     // The file's own word is not taken.
     let mut claimed = failed;

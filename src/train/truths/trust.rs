@@ -1,9 +1,11 @@
 //! What a map passed, kept beside its checkpoint and bound to the checkpoint's content.
 //!
-//! A map is `checked` when it was held against at least one truth and passed every one that it was held against; else it
-//! is `exploratory`. Another checkpoint, or another credit, is another map.
+//! A map is `checked` when it passed every truth that it was held against, at least one of them with people's labels
+//! (edits, spans, steps or lexicon); else it is `exploratory`. Interventions alone show that a map agrees with its own
+//! model, which for sums of token rewards is partly built in: they can take the word away and not give it. Another
+//! checkpoint, or another credit, is another map.
 
-use super::TruthResult;
+use super::{Truth, TruthResult};
 use crate::reward::Trust;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,7 @@ impl Default for TrustFile {
 pub struct Verdict {
     /// How far it may be trusted.
     pub trust: Trust,
-    /// The truths that it passed, in words; empty unless it passed all that it was held against.
+    /// The truths that it passed, in words; empty unless it is checked.
     pub checked: Vec<String>,
     /// The truths that it did not pass, in words.
     pub failed: Vec<String>,
@@ -93,17 +95,21 @@ impl TrustFile {
     /// again from its figures, not taken from the file's word.
     pub fn verdict(&self, checkpoint: &str, credit: &str) -> Verdict {
         let (mut checked, mut failed) = (Vec::new(), Vec::new());
+        let mut labelled = false;
         let entries = self.entries.iter();
         for entry in entries.filter(|e| e.checkpoint == checkpoint && e.credit == credit) {
             let words = sentence(entry);
             match entry.result.passes() {
-                true => checked.push(words),
+                true => {
+                    checked.push(words);
+                    labelled |= Truth::is_labelled(&entry.result.truth);
+                }
                 false => failed.push(words),
             }
         }
-        let trust = match checked.is_empty() || !failed.is_empty() {
-            true => Trust::Exploratory,
-            false => Trust::Checked,
+        let trust = match labelled && failed.is_empty() {
+            true => Trust::Checked,
+            false => Trust::Exploratory,
         };
         if trust == Trust::Exploratory {
             checked.clear();

@@ -24,10 +24,23 @@ describe('export', () => {
   })
   it('quotes tables and runs no formula', () => {
     const [head, line] = toCsv([record]).split('\r\n')
-    expect(head!.split(',').length).toBe(17)
+    expect(head!.split(',').length).toBe(21)
     expect(line).toContain("'=1+1,chosen,0,7,")
     expect(line).toContain('""')
     expect(line).toContain(',-0.5,1,')
+  })
+  it('carries own spread, ignorance, total and credit, each in its own column', () => {
+    const known: TokenRewardRecord = {
+      ...record,
+      provenance: { ...record.provenance, credit: 'red', ignorance: { kind: 'ensemble', detail: 'two runs' } },
+      tokens: [{ ...record.tokens[0]!, text: 'a', std: 3, ignorance_std: 4, total_std: 5 }],
+    }
+    const of = (text: string) => {
+      const [head, line] = text.split('\r\n').map((each) => each.split(','))
+      return Object.fromEntries(head!.map((name, i) => [name, line![i]]))
+    }
+    expect(of(toCsv([known]))).toMatchObject({ std: '3', ignorance_std: '4', total_std: '5', credit: 'red', ignorance: 'ensemble', uncertainty: 'td_spread' })
+    expect(of(toCsv([{ ...record, tokens: [{ ...record.tokens[0]!, text: 'a' }] }]))).toMatchObject({ std: '1', ignorance_std: '', total_std: '', credit: 'own', ignorance: '' })
   })
   it('writes JSON that cannot end a script element', () => {
     const text = jsonForScript([{ ...record, answer: '</script><!--' }])

@@ -5,7 +5,7 @@ export const SCHEMA = 'avascope.token-rewards/1'
 
 export const toJsonl = (records: TokenRewardRecord[]) => records.map((record) => JSON.stringify(record) + '\n').join('')
 
-const COLUMNS = ['id', 'side', 'index', 'token_id', 'token_json', 'start', 'end', 'mean', 'std', 'true_mean', 'true_std', 'labelled', 'method', 'model', 'checkpoint', 'uncertainty', 'trust'] as const
+const COLUMNS = ['id', 'side', 'index', 'token_id', 'token_json', 'start', 'end', 'mean', 'std', 'ignorance_std', 'total_std', 'true_mean', 'true_std', 'labelled', 'method', 'credit', 'model', 'checkpoint', 'uncertainty', 'ignorance', 'trust'] as const
 
 /** One field of RFC 4180. A text that a spreadsheet would run as a formula is held back by an apostrophe. */
 function field(value: unknown): string {
@@ -15,13 +15,17 @@ function field(value: unknown): string {
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 
-/** One line a token. Token text is JSON, so that white space survives. */
+/**
+ * One line a token. Token text is JSON, so that white space survives. `std` is the own spread, and `uncertainty` says what that
+ * measures; `ignorance` says where `ignorance_std` comes from, and `total_std` is both together. Empty where there is none.
+ */
 export function toCsv(records: TokenRewardRecord[]): string {
   const lines: unknown[][] = records.flatMap((record) =>
     record.tokens.map((token, i) => [
       record.id, record.side, i, token.id, JSON.stringify(token.text), token.start, token.end, token.mean, token.std,
-      token.true_mean, token.true_std, token.labelled, record.provenance.method, record.provenance.model,
-      record.provenance.checkpoint, record.provenance.uncertainty, record.provenance.trust,
+      token.ignorance_std, token.total_std, token.true_mean, token.true_std, token.labelled, record.provenance.method,
+      record.provenance.credit, record.provenance.model, record.provenance.checkpoint, record.provenance.uncertainty,
+      record.provenance.ignorance?.kind, record.provenance.trust,
     ]),
   )
   return [COLUMNS.join(','), ...lines.map((line) => line.map(field).join(','))].join('\r\n') + '\r\n'

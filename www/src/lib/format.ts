@@ -55,17 +55,17 @@ export const UNCERTAINTY: Record<Uncertainty, { short: string; long: string }> =
     short: 'spread of one-sample temporal-difference residuals, not ignorance',
     long: 'The posterior\u2019s \u03c3 follows the spread of one-sample temporal-difference residuals, pulled towards the prior. It does not shrink as data grows: a small \u03c3 does not mean that the model knows.',
   },
-  epistemic: {
-    short: 'disagreement between fitted models: ignorance',
-    long: 'The spread of the means of an ensemble or of a Laplace approximation. It shrinks as data grows.',
+  preference_spread: {
+    short: 'trained by the likelihood of preferences and the prior, not shown to be ignorance',
+    long: 'The posterior\u2019s \u03c3 is trained by the likelihood of preferences together with the prior. Nothing shows that it is ignorance: a small \u03c3 does not mean that the model knows.',
   },
   prior_only: {
-    short: 'the prior\u2019s: this method gives a mean only',
-    long: 'This method learns no spread. The standard deviation shown is the prior\u2019s and says nothing about the token.',
+    short: 'the prior\u2019s: nothing was learned of it',
+    long: 'This method, or the way its score was spread over the tokens, learns no spread. The standard deviation shown is the prior\u2019s and says nothing about the token.',
   },
 }
 
 export const TRUST: Record<Trust, { short: string; long: string }> = {
-  exploratory: { short: 'exploratory', long: 'This map was not held against known token rewards, or did not pass. Read it as a hint.' },
-  checked: { short: 'checked', long: 'Maps of this checkpoint were held against labelled tokens that were not trained on, and did better than the floor.' },
+  exploratory: { short: 'exploratory', long: 'This map was not held against people\u2019s labels, or did not pass all that it was held against. Read it as a hint.' },
+  checked: { short: 'checked', long: 'This map passed every truth that it was held against and not trained on, people\u2019s labels among them: better than chance and every floor.' },
 }

@@ -4,7 +4,7 @@ export type Truncation = "keep_end" | "keep_start" | "error";
 
 export type Side = "chosen" | "rejected" | "answer";
 
-export type Uncertainty = "td_spread" | "epistemic" | "prior_only";
+export type Uncertainty = "td_spread" | "preference_spread" | "prior_only";
 
 export type Trust = "exploratory" | "checked";
 

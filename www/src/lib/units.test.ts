@@ -30,6 +30,11 @@ describe('what the token view draws', () => {
     expect(units([token('a\n', 0)], 'token', 'a\n')[0]).toMatchObject({ shown: 'a⏎', breaks: true })
     expect(glyphs('\u202e')).toBe('\ufffd')
   })
+  it('gives ignorance and the total of single tokens alone', () => {
+    const known = (text: string, start: number): TokenReward => ({ ...token(text, start), ignorance_std: 4, total_std: 5 })
+    expect(units([known('un', 0), token('do', 2)], 'token', 'undo').map((unit) => [unit.ignorance, unit.total])).toEqual([[4, 5], [null, null]])
+    expect(units([known('un', 0), known('do', 2)], 'word', 'undo')[0]).toMatchObject({ ignorance: null, total: null })
+  })
   it('does not take a missing number for zero', () => {
     expect(units([{ ...eos, mean: null as unknown as number }], 'token', '')[0]!.mean).toBeNaN()
   })

@@ -20,6 +20,8 @@ export interface Unit {
   std: number
   /** How far the mean itself may be off for want of data. Not of words of several tokens: those share what is unknown. */
   ignorance: number | null
+  /** Own spread and ignorance together, where there are both; of single tokens, as above. */
+  total: number | null
   truth: number | null
   truthStd: number | null
   labelled: boolean | null
@@ -65,6 +67,7 @@ function unit(tokens: TokenReward[], first: number, gap: boolean, key: number | 
     mean: sum((token) => numeric(token.mean)),
     std: Math.sqrt(sum((token) => numeric(token.std) ** 2)),
     ignorance: tokens.length === 1 ? (tokens[0]!.ignorance_std ?? null) : null,
+    total: tokens.length === 1 ? (tokens[0]!.total_std ?? null) : null,
     truth: all((token) => token.true_mean) ? sum((token) => token.true_mean!) : null,
     truthStd: all((token) => token.true_std) ? Math.sqrt(sum((token) => token.true_std! ** 2)) : null,
     labelled: labels.length ? labels.includes(true) : null,

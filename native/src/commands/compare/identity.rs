@@ -45,7 +45,12 @@ pub(super) fn settings(config: &CompareConfig) -> Value {
         }
         std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string())
     };
+    let truths = config.truths.iter().cloned().map(|mut entry| {
+        entry.file = entry.file.as_ref().map(absolute);
+        entry
+    });
     let config = CompareConfig {
+        truths: truths.collect(),
         out: String::new(),
         device: String::new(),
         model: absolute(&config.model),
@@ -177,6 +182,22 @@ mod tests {
                 .unwrap_or_default();
             assert!(label.contains(variant.name), "{}: `{label}`", variant.name);
         }
+    }
+
+    #[test]
+    fn every_example_can_be_carried_out_and_one_asks_for_a_truth() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut truths = Vec::new();
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("compare-") && name.ends_with(".toml") {
+                let plan = read(&path).and_then(|config| Ok(Plan::new(config)?));
+                let plan = plan.unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+                truths.extend(plan.truths.iter().map(|truth| truth.name));
+            }
+        }
+        assert!(truths.contains(&"intervention"));
     }
 
     #[test]

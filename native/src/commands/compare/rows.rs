@@ -1,8 +1,9 @@
 //! The rows of a comparison: read, split and tokenised once for all trainings.
 
 use super::super::run_files::{read_source, take};
+use super::truths::Sources;
 use anyhow::Result;
-use avascope::compare::{CompareError, DataSummary, Plan};
+use avascope::compare::{Checks, CompareError, DataSummary, Plan};
 use avascope::data::{Rows, fingerprint, split_by_hash};
 use avascope::objective::RowKind;
 use avascope::train::{LoadedModel, ReadyRows, SkippedRow};
@@ -18,13 +19,15 @@ pub(super) struct PreparedRows {
     pub validation: ReadyRows,
     /// Every figure is measured on these.
     pub test: ReadyRows,
+    /// What every trained map is asked beside.
+    pub checks: Checks,
     /// What the report says of them.
     pub summary: DataSummary,
 }
 
 impl PreparedRows {
-    /// Reads, splits and tokenises.
-    pub fn new(plan: &Plan, model: &LoadedModel) -> Result<Self> {
+    /// Reads, splits and tokenises; makes the truths ready.
+    pub fn new(plan: &Plan, model: &LoadedModel, truths: Sources) -> Result<Self> {
         let config = &plan.config;
         let rows = take(
             read_source(&config.data, config.world_rows, config.world_seed, false)?,
@@ -52,7 +55,9 @@ impl PreparedRows {
         } else {
             None
         };
-        let (train, validation, test) = (encode(&train)?, encode(&validation)?, encode(&test)?);
+        let trained_on = train;
+        let (train, validation, test) =
+            (encode(&trained_on)?, encode(&validation)?, encode(&test)?);
         if train.kind() != test.kind() {
             return Err(CompareError::Rows(
                 "`data` and `test_data` hold rows of different kinds: pairs and demonstrations"
@@ -80,12 +85,14 @@ impl PreparedRows {
             )
             .into());
         }
+        let checks = truths.checks(plan, model, &trained_on, test.rows())?;
         let summary = DataSummary::of(&config.data, &all, &train, &validation, &test);
         Ok(Self {
             train,
             demonstrations,
             validation,
             test,
+            checks,
             summary,
         })
     }

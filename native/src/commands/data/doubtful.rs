@@ -8,7 +8,7 @@ use crate::folder::write_atomic;
 use crate::talk::say;
 use anyhow::Result;
 use avascope::data::Rows;
-use avascope::eval::strength::{Verdict, doubtful_pairs, preference_strength};
+use avascope::eval::strength::{DoubtfulPair, Verdict, doubtful_pairs, preference_strength};
 use avascope::train::{self, score_of};
 use avascope::world::rows_to_jsonl;
 use std::path::Path;
@@ -62,8 +62,26 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
         differences.push(difference.collect::<Vec<f64>>());
     }
     let report = doubtful_pairs(&ids, &differences, args.show)?;
+    // Every row that is scored gives one pair, in the order of the rows.
+    let texts = |pair: &DoubtfulPair| {
+        let row = &encoded[pair.index];
+        let answer = |side: usize| row.sides[side].encoded.answer_text.as_str();
+        [
+            ("prompt", row.prompt.as_str()),
+            ("chosen", answer(0)),
+            ("rejected", answer(1)),
+        ]
+    };
     if args.json {
-        print_line(&serde_json::to_string_pretty(&report)?)?;
+        let mut value = serde_json::to_value(&report)?;
+        for (pair, listed) in
+            (report.weakest.iter()).zip(value["weakest"].as_array_mut().into_iter().flatten())
+        {
+            for (name, text) in texts(pair) {
+                listed[name] = text.into();
+            }
+        }
+        print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
         print_line(&format!(
             "{} pairs, {} runs: {:.1} % with a negative mean · {} likely wrong, {} unclear, {} clear",
@@ -93,6 +111,9 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
                 s.std,
                 100.0 * s.agreement
             ))?;
+            for (name, text) in texts(pair) {
+                print_line(&format!("    {name:<9} {}", one_line(text)))?;
+            }
         }
     }
     if let Some(path) = &args.out {
@@ -116,4 +137,49 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Characters of a text that a line shows.
+const SHOWN: usize = 80;
+
+/// The start of a text on one line. What could move the cursor, break the line, or hide or turn round its neighbours is
+/// written as an escape: a data file must not draw on the reader's terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    let mut characters = text.chars();
+    for c in characters.by_ref().take(SHOWN) {
+        let hides = matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        );
+        match c.is_control() || hides {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    match characters.count() {
+        0 => line,
+        more => format!("{line} … ({more} more)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_text_is_one_line_of_harmless_characters() {
+        assert_eq!(one_line("größer 漢字 🦀"), "größer 漢字 🦀");
+        assert_eq!(one_line("a\r\n\tb\u{1b}[2J"), "a\\r\\n\\tb\\u{1b}[2J");
+        assert_eq!(
+            one_line("\u{202e}x\u{9b}\u{200d}"),
+            "\\u{202e}x\\u{9b}\\u{200d}"
+        );
+        assert_eq!(one_line(&"x".repeat(80)), "x".repeat(80));
+        assert_eq!(
+            one_line(&"x".repeat(95)),
+            format!("{} … (15 more)", "x".repeat(80))
+        );
+        assert_eq!(one_line(""), "");
+    }
 }

@@ -3,10 +3,17 @@
 use super::Figure;
 use anyhow::Result;
 use avascope::eval::gaussian::{log_sigmoid, mackay_probability};
-use avascope::eval::{Gauge, Metric, gaussian_calibration, spearman};
+use avascope::eval::{Gauge, Metric, spearman};
 use avascope::objective::ScoreKind;
 use avascope::reward::TokenRewardRecord;
-use avascope::train::{self, score_of};
+use avascope::train::{self, coverage_of_known, score_of};
+
+/// Why there is no total.
+const NO_TOTAL: &str =
+    "the method learns no spread of its own, so there is nothing to add ignorance to";
+
+/// Why a token with a known reward may have no ignorance.
+const ABSENT: &str = "not every token carries ignorance";
 
 /// The figures of records that carry ignorance; none where they do not.
 pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Result<Vec<Figure>> {
@@ -38,9 +45,7 @@ pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Resu
     if total.is_empty() {
         add(
             "total std of a token, mean",
-            Metric::undefined(
-                "the method learns no spread of its own, so there is nothing to add ignorance to",
-            ),
+            Metric::undefined(NO_TOTAL),
             "",
         );
     } else {
@@ -69,36 +74,30 @@ pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Resu
         };
         let means: Vec<f64> = known.iter().map(|t| f64::from(t.mean)).collect();
         let truth = of(&|t| t.true_mean).unwrap_or_default();
-        if let Ok(gauge) = Gauge::PositiveAffine.fit(&means, &truth) {
-            let fitted = gauge.apply(&means);
-            for (name, stds) in [
-                ("ignorance", of(&|t| t.ignorance_std)),
-                ("total", of(&|t| t.total_std)),
-            ] {
-                let Some(stds) = stds else { continue };
-                let errors: Vec<f64> = fitted
-                    .iter()
-                    .zip(&truth)
-                    .map(|(a, b)| (a - b).abs())
-                    .collect();
+        let gauge = Gauge::PositiveAffine.fit(&means, &truth)?;
+        let errors: Vec<f64> = (gauge.apply(&means).iter().zip(&truth))
+            .map(|(a, b)| (a - b).abs())
+            .collect();
+        for (name, stds, absent) in [
+            ("ignorance", of(&|t| t.ignorance_std), ABSENT),
+            ("total", of(&|t| t.total_std), NO_TOTAL),
+        ] {
+            let reason = stds.is_none().then_some(absent);
+            let stds = stds.unwrap_or_default();
+            add(
+                &format!("rank correlation, {name} std and error"),
+                match reason {
+                    Some(reason) => Metric::undefined(reason),
+                    None => spearman(&stds, &errors)?,
+                },
+                "Spearman over tokens with known rewards; above 0: larger where the map is wrong",
+            );
+            for (level, share) in coverage_of_known(&gauge, &means, &stds, &truth, reason)? {
                 add(
-                    &format!("rank correlation, {name} std and error"),
-                    spearman(&stds, &errors)?,
-                    "Spearman over tokens with known rewards; above 0: larger where the map is wrong",
+                    &format!("coverage of {:.0} % intervals, {name}", level * 100.0),
+                    share,
+                    "known rewards inside mean ± z·std, after the best scale and offset",
                 );
-                let scaled: Vec<f64> = stds.iter().map(|s| s * gauge.scale.abs()).collect();
-                if let Ok(report) = gaussian_calibration(&fitted, &scaled, &truth) {
-                    for coverage in &report.coverage {
-                        add(
-                            &format!(
-                                "coverage of {:.0} % intervals, {name}",
-                                coverage.expected * 100.0
-                            ),
-                            Metric::of(coverage.observed),
-                            "known rewards inside mean ± z·std, after the best scale and offset",
-                        );
-                    }
-                }
             }
         }
     }

@@ -1,0 +1,203 @@
+//! A truth made ready to be asked of any number of maps: its rows as tokens, without those that the maps were trained on.
+
+use super::{
+    EncodedTrace, InterventionPlan, Truth, TruthKind, TruthOptions, TruthResult, edits,
+    encode_traces, first_wrong_step, intervention, lexicon, spans,
+};
+use crate::data::{LexiconEntry, Rows, TraceRow};
+use crate::reward::Side;
+use crate::text::{EncodeOptions, TextTokenizer};
+use crate::train::{EncodedRow, Scorer, SkippedRow, TrainError, encode_usable_rows};
+use std::collections::HashSet;
+
+/// What a map was trained on, as far as truths must know it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Every answer's text.
+    answers: HashSet<String>,
+}
+
+impl Seen {
+    /// From the rows that trained the map.
+    pub fn of(rows: &Rows) -> Self {
+        let answers = match rows {
+            Rows::Preferences(rows) => rows
+                .iter()
+                .flat_map(|row| [&row.chosen, &row.rejected])
+                .map(|answer| answer.content.answer_text().to_owned())
+                .collect(),
+            Rows::Demonstrations(rows) => rows
+                .iter()
+                .map(|row| row.answer.content.answer_text().to_owned())
+                .collect(),
+        };
+        Self { answers }
+    }
+
+    /// Whether an answer of the row was trained on.
+    fn has(&self, row: &EncodedRow) -> bool {
+        row.sides
+            .iter()
+            .any(|side| self.answers.contains(&side.encoded.answer_text))
+    }
+}
+
+/// What a truth's own file holds.
+#[derive(Clone, Debug)]
+pub enum TruthData {
+    /// It has none: the rows that are scored anyway serve.
+    None,
+    /// Rows.
+    Rows(Rows),
+    /// Reasoning traces.
+    Traces(Vec<TraceRow>),
+    /// Words, which are looked up in the rows that are scored anyway.
+    Lexicon(Vec<LexiconEntry>),
+}
+
+/// A truth with everything that it asks about.
+#[derive(Clone, Debug)]
+pub struct Question {
+    truth: &'static Truth,
+    rows: Vec<EncodedRow>,
+    traces: Vec<EncodedTrace>,
+    entries: Vec<LexiconEntry>,
+    interventions: InterventionPlan,
+    left_out: usize,
+}
+
+impl Question {
+    /// Tokenises what the truth reads. `scored` are the rows that are scored anyway; `limit` is the most rows or traces to
+    /// use. Rows without a token are handed back beside.
+    ///
+    /// # Errors
+    /// A row that is broken in any other way, or data of another kind than the truth reads.
+    pub fn new(
+        truth: &'static Truth,
+        data: TruthData,
+        scored: &[EncodedRow],
+        limit: Option<usize>,
+        tokenizer: &TextTokenizer,
+        options: &EncodeOptions,
+    ) -> Result<(Self, Vec<SkippedRow>), TrainError> {
+        let limit = limit.unwrap_or(usize::MAX);
+        let anyway = || scored[..scored.len().min(limit)].to_vec();
+        let mut question = Self {
+            truth,
+            rows: Vec::new(),
+            traces: Vec::new(),
+            entries: Vec::new(),
+            interventions: InterventionPlan::default(),
+            left_out: 0,
+        };
+        let mut skipped = Vec::new();
+        match (truth.kind, data) {
+            (TruthKind::Steps, TruthData::Traces(mut traces)) => {
+                traces.truncate(limit);
+                (question.traces, skipped) = encode_traces(traces, tokenizer, options)?;
+            }
+            (TruthKind::Lexicon, TruthData::Lexicon(entries)) => {
+                question.entries = entries;
+                question.rows = anyway();
+            }
+            (TruthKind::Edits | TruthKind::Spans | TruthKind::Intervention, TruthData::None) => {
+                question.rows = anyway();
+            }
+            (
+                TruthKind::Edits | TruthKind::Spans | TruthKind::Intervention,
+                TruthData::Rows(rows),
+            ) => {
+                (question.rows, skipped) =
+                    encode_usable_rows(&rows.first(limit), tokenizer, options)?;
+            }
+            _ => {
+                return Err(TrainError::Rows(format!(
+                    "the truth `{}` reads {}",
+                    truth.name, truth.about
+                )));
+            }
+        }
+        Ok((question, skipped))
+    }
+
+    /// The same with another plan of interventions; only [`intervention`] reads it.
+    pub fn with_interventions(mut self, plan: InterventionPlan) -> Self {
+        self.interventions = plan;
+        self
+    }
+
+    /// Which truth it is.
+    pub fn truth(&self) -> &'static Truth {
+        self.truth
+    }
+
+    /// Whether it has neither rows nor traces.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.traces.is_empty()
+    }
+
+    /// Leaves out rows and traces of which an answer was trained on. Results say how many.
+    pub fn leave_out(&mut self, seen: &Seen) {
+        let before = self.rows.len() + self.traces.len();
+        self.rows.retain(|row| !seen.has(row));
+        self.traces.retain(|trace| !seen.has(&trace.row));
+        self.left_out += before - self.rows.len() - self.traces.len();
+    }
+
+    /// Why nothing can be measured whatever the map, where nothing can: said before any map is trained.
+    pub fn unanswerable(&self) -> Option<String> {
+        if self.is_empty() {
+            return Some(match self.left_out {
+                0 => "there are no rows".into(),
+                n => format!("all of its {n} rows are left out: an answer of theirs is trained on"),
+            });
+        }
+        let labelled = |sides: &[Side]| {
+            self.rows.iter().any(|row| {
+                let own = row.sides.iter().enumerate();
+                own.into_iter().any(|(index, side)| {
+                    sides.contains(&row.side(index)) && side.labelled.is_some()
+                })
+            })
+        };
+        match self.truth.kind {
+            TruthKind::Edits if !labelled(&[Side::Rejected]) => {
+                Some("no rejected answer has labelled spans (column `rejected_spans`)".into())
+            }
+            TruthKind::Spans if !labelled(&[Side::Answer, Side::Rejected]) => {
+                Some("no answer has labelled spans (column `bad_spans`)".into())
+            }
+            TruthKind::Steps if self.traces.iter().all(|trace| trace.first_wrong.is_none()) => {
+                Some("no trace has a wrong step".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks the truth of a map.
+    ///
+    /// # Errors
+    /// What scoring gives.
+    pub async fn ask(
+        &self,
+        scorer: &Scorer,
+        options: &TruthOptions<'_>,
+    ) -> Result<TruthResult, TrainError> {
+        let mut result = match self.truth.kind {
+            TruthKind::Edits => edits(scorer, &self.rows, options).await?,
+            TruthKind::Spans => spans(scorer, &self.rows, options).await?,
+            TruthKind::Steps => first_wrong_step(scorer, &self.traces, options).await?,
+            TruthKind::Lexicon => lexicon(scorer, &self.rows, &self.entries, options).await?,
+            TruthKind::Intervention => {
+                intervention(scorer, &self.rows, &self.interventions, options).await?
+            }
+        };
+        if self.left_out > 0 {
+            result.notes.push(format!(
+                "{} rows left out: an answer of theirs was trained on",
+                self.left_out
+            ));
+        }
+        Ok(result)
+    }
+}
