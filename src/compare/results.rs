@@ -3,6 +3,7 @@
 use super::cell::{CellRecord, Validation};
 use super::checks::{CheckResult, checks, trust};
 use super::config::CompareConfig;
+use super::ensemble::Ensemble;
 use super::floors::Floor;
 use super::paired::{Comparison, compare};
 use super::plan::Plan;
@@ -117,6 +118,9 @@ pub struct SystemResult {
     pub trust: Trust,
     /// Stated against found coverage, averaged over seeds; empty where undefined.
     pub reliability: Vec<CalibrationPoint>,
+    /// The seeds of the chosen trial as one ensemble, where rewards are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
     /// (true reward, learned mean) of some tokens, first seed; for the plot.
     #[serde(skip)]
     pub scatter: Vec<(f32, f32)>,
@@ -508,6 +512,7 @@ fn system_result(
         truths: Vec::new(),
         trust: Trust::Exploratory,
         reliability: mean_curve(&good),
+        ensemble: Ensemble::of(&good.iter().map(|cell| **cell).collect::<Vec<_>>()),
         scatter: good
             .first()
             .map_or_else(Vec::new, |cell| cell.assessment.scatter.clone()),

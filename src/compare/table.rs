@@ -2,6 +2,7 @@
 
 use super::checks::{meaning, word};
 use super::checks_view;
+use super::ensemble;
 use super::paired::{Comparison, Difference};
 use super::results::Results;
 use super::summary::{Aggregate, Verdict};
@@ -358,6 +359,7 @@ pub fn table(results: &Results) -> String {
             let _ = write!(text, "\n{sentence}\n");
         }
     }
+    text.push_str(&ensemble::markdown(results));
     text.push_str(&checks_view::markdown(results));
     text.push_str("\n## Systems and tuned values\n\n| system | method | token rewards | learns from | tuned | source |\n|---|---|---|---|---|---|\n");
     for (index, system) in results.systems.iter().enumerate() {

@@ -21,6 +21,9 @@ pub(super) const LEVEL: f64 = 0.95;
 /// Most points of a scatter plot that a cell keeps.
 const SCATTER_POINTS: usize = 300;
 
+/// Most tokens with a known reward that a cell keeps for the ensemble of its seeds.
+const KNOWN_TOKENS: usize = 3000;
+
 /// What a better value is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +110,10 @@ pub struct Assessment {
     pub reliability: Vec<CalibrationPoint>,
     /// (true reward, learned mean after the gauge) of some tokens; empty where undefined.
     pub scatter: Vec<(f32, f32)>,
+    /// (learned mean and own standard deviation after the gauge, true reward) of tokens spread evenly over the test rows, the
+    /// same tokens for every system; the deviation is 0 where there is none. Empty where undefined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<[f32; 3]>,
 }
 
 /// The value of a truth where each row counts as often as this says; `None` where it is undefined.
@@ -367,6 +374,16 @@ fn known<'a>(
         rows_sums = sums(rows, &all, &mapped, &stds);
         assessment.reliability = calibration.map(|report| report.curve).unwrap_or_default();
         assessment.scatter = scatter(&all.truths, &mapped);
+        if map.scale > 0.0 {
+            let has_sigma = readings.no_sigma.is_none();
+            assessment.known = (0..n)
+                .step_by(n.div_ceil(KNOWN_TOKENS).max(1))
+                .map(|i| {
+                    let std = if has_sigma { stds[i] } else { 0.0 };
+                    [mapped[i] as f32, std as f32, all.truths[i] as f32]
+                })
+                .collect();
+        }
     }
     let rows_sums = std::rc::Rc::new(rows_sums);
     for (name, direction, chance, point) in measures {
