@@ -45,7 +45,7 @@ pub fn dispatch(args: Args) -> Result<()> {
         } => methods::credits(json),
         Command::Methods { json, .. } => methods::run(json),
         Command::Bench(args) => bench::run(args),
-        Command::Doctor { json } => doctor::run(json),
+        Command::Doctor { json, probe } => doctor::run(json, probe.as_deref()),
         Command::Completions { shell } => {
             use clap::CommandFactory as _;
             // Through memory: the generator panics where standard output is closed early.
