@@ -69,6 +69,9 @@ pub enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// Open one device and say what came of it, in this very process.
+        #[arg(long, hide = true, value_name = "NAME")]
+        probe: Option<String>,
     },
     /// Print a shell completion script.
     Completions {

@@ -95,7 +95,10 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let error = cause.downcast_ref::<io::Error>()?;
     Some(match error.kind() {
         ErrorKind::NotFound | ErrorKind::PermissionDenied => USAGE,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory => DEVICE,
+        ErrorKind::StorageFull
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::FileTooLarge
+        | ErrorKind::OutOfMemory => DEVICE,
         _ => DATA,
     })
 }
@@ -121,6 +124,10 @@ mod tests {
         assert_eq!(code(TrainError::Device("x".into()).into()), DEVICE);
         assert_eq!(code(io::Error::from(ErrorKind::NotFound).into()), USAGE);
         assert_eq!(code(io::Error::from(ErrorKind::StorageFull).into()), DEVICE);
+        assert_eq!(
+            code(io::Error::from(ErrorKind::FileTooLarge).into()),
+            DEVICE
+        );
         assert_eq!(code(anyhow::anyhow!("a damaged file")), DATA);
     }
 }

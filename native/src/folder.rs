@@ -31,10 +31,34 @@ impl RunFolder {
                 ),
             ));
         }
-        Ok(Self {
+        let folder = Self {
             path: path.to_path_buf(),
             _lock: lock,
-        })
+        };
+        folder.remove_unfinished();
+        Ok(folder)
+    }
+
+    /// Takes away what a run that was killed in the middle of writing left of its checkpoints and exported weights: they are
+    /// large, and nothing reads them. Only the holder of the lock writes such files.
+    fn remove_unfinished(&self) {
+        for (part, beginning) in [("checkpoints", "step-"), ("final", "")] {
+            for entry in fs::read_dir(self.path.join(part))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let name = entry.file_name();
+                let unfinished = name
+                    .to_string_lossy()
+                    .strip_prefix('.')
+                    .is_some_and(|name| name.starts_with(beginning) && name.contains(".partial-"));
+                if unfinished {
+                    // One that cannot be removed only takes space.
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
     }
 
     /// The folder's path.
@@ -55,17 +79,27 @@ impl RunFolder {
     }
 }
 
-/// Complete checkpoints of a run's folder, oldest first.
+/// A checkpoint's name in a run's folder.
+pub fn checkpoint_name(step: usize) -> String {
+    format!("checkpoints/step-{step:06}.safetensors")
+}
+
+/// Complete checkpoints of a run's folder, oldest first: by their steps, since beyond a million the names no longer sort so.
+/// Other files in that folder, a copy under a name of a person's own for instance, are not among them.
 pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
+    let mut found: Vec<(usize, PathBuf)> = fs::read_dir(run.join("checkpoints"))
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let step = name.to_str()?.strip_prefix("step-")?;
+            let step = step.strip_suffix(".safetensors")?.parse().ok()?;
+            Some((step, entry.path()))
+        })
         .collect();
     found.sort();
-    found
+    found.into_iter().map(|(_, path)| path).collect()
 }
 
 /// Writes beside the target, flushes to the disk, and renames: a crash or a full disk leaves the old file whole.
@@ -146,6 +180,59 @@ mod tests {
         assert!(file.write_all(&[0; 4096]).is_err());
         let error = write_atomic(Path::new("/dev/full/inside"), b"x").unwrap_err();
         assert!(format!("{error:#}").contains("/dev/full"));
+    }
+
+    #[test]
+    fn checkpoints_are_told_by_their_steps_and_other_files_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::open(folder.path()).unwrap();
+        for step in [1_000_000, 7, 999_999] {
+            run.write(&checkpoint_name(step), b"x").unwrap();
+        }
+        for name in [
+            "step-best.safetensors",
+            "zzz.safetensors",
+            "trust.json",
+            "step-000009.txt",
+        ] {
+            run.write(&format!("checkpoints/{name}"), b"x").unwrap();
+        }
+        let names: Vec<_> = run
+            .checkpoints()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "step-000007.safetensors",
+                "step-999999.safetensors",
+                "step-1000000.safetensors"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_killed_run_left_unfinished_is_taken_away_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::open(folder.path()).unwrap();
+        let kept = [
+            "checkpoints/step-000001.safetensors",
+            "checkpoints/.trust.json.partial-7",
+            "final/config.json",
+            ".records.jsonl.partial-7",
+        ];
+        let gone = [
+            "checkpoints/.step-000002.safetensors.partial-7",
+            "final/.model.safetensors.partial-7",
+        ];
+        for name in kept.iter().chain(&gone) {
+            run.write(name, b"x").unwrap();
+        }
+        drop(run);
+        let _run = RunFolder::open(folder.path()).unwrap();
+        assert!(kept.iter().all(|name| folder.path().join(name).is_file()));
+        assert!(gone.iter().all(|name| !folder.path().join(name).exists()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::error::Problem;
 use super::prompt::{shared_text, shared_turns};
 use super::split::row_id;
 use super::values::{
-    booleans, content_of, kind, messages, number, numbers, spans, string_of, strings,
+    booleans, content_of, kind, messages, number, numbers, spans, string_of, strings, truth,
 };
 use super::{Answer, Content, DemonstrationRow, PreferenceRow, Span};
 use crate::text::Message;
@@ -42,8 +42,7 @@ impl Shape {
         } else if has("prompt") && has("completions") && has("labels") {
             Some(Self::Stepwise)
         } else if has("prompt") && has("completion") {
-            let labelled = matches!(row.get("label"), Some(Value::Bool(_)));
-            Some(if labelled {
+            Some(if row.get("label").and_then(truth).is_some() {
                 Self::Labelled
             } else {
                 Self::PromptCompletion
@@ -63,7 +62,7 @@ impl Shape {
             Self::Preference => "prompt, chosen, rejected",
             Self::ImplicitPreference => "chosen, rejected (and no prompt)",
             Self::PromptCompletion => "prompt, completion (and no true or false label)",
-            Self::Labelled => "prompt, completion, label (true or false)",
+            Self::Labelled => "prompt, completion, label (true or false, 1 or 0)",
             Self::Messages => "messages",
             Self::Text => "text",
             Self::Stepwise => "prompt, completions, labels",
@@ -101,7 +100,9 @@ pub(super) fn convert(
         Shape::Preference | Shape::ImplicitPreference => {
             pair(row, line, notes).map(Converted::Pair)
         }
-        Shape::Labelled if row.get("label") == Some(&Value::Bool(false)) => Ok(Converted::Skipped),
+        Shape::Labelled if row.get("label").and_then(truth) == Some(false) => {
+            Ok(Converted::Skipped)
+        }
         Shape::PromptCompletion | Shape::Labelled => {
             let (prompt, answer) = (content(row, "prompt")?, content(row, "completion")?);
             demonstration(row, line, "completion", prompt, answer, None, notes)

@@ -7,7 +7,7 @@
 //! | `prompt, chosen, rejected` | preferences; strings or lists of messages |
 //! | `chosen, rejected` | preferences; what both share at the front is the prompt |
 //! | `prompt, completion` | demonstrations |
-//! | `prompt, completion, label` | label true: demonstrations; label false: skipped, with a note |
+//! | `prompt, completion, label` | label true (or 1): demonstrations; false (or 0): skipped, with a note |
 //! | `messages` | demonstrations; the answer begins at the first assistant turn |
 //! | `text` (`prompt` if there is one) | demonstrations |
 //! | `prompt, completions, labels` | demonstrations, one step a line, with a span for each wrong step |

@@ -184,6 +184,38 @@ fn rows_labelled_false_are_skipped_and_counted() {
         error(r#"{"prompt":"p","completion":"c","label":false}"#).problem,
         Problem::NoRows { skipped: 1 }
     ));
+    // Labels as numbers, as some tables hold them: a bad answer is no demonstration there either.
+    let numbers = text
+        .replace("true", "1")
+        .replace("false", "0")
+        .replace("\"good\"", "\"fine\"");
+    let rows = demos(&numbers);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].answer.content, self::text("fine"));
+}
+
+#[test]
+fn chats_of_demonstrations_are_read_in_every_form() {
+    let (user, says) = (
+        r#"{"role":"user","content":"u"}"#,
+        r#"{"role":"assistant","content":"a"}"#,
+    );
+    for line in [
+        format!(r#"{{"prompt":[{user}],"completion":[{says}]}}"#),
+        format!(r#"{{"prompt":[{user}],"completion":"a"}}"#),
+        format!(r#"{{"prompt":"u","completion":[{says}]}}"#),
+        format!(r#"{{"prompt":[{user}],"completion":[{says}],"label":true}}"#),
+        format!(r#"{{"messages":[{user},{says}]}}"#),
+        format!(r#"{{"prompt":[{user}],"completions":["a"],"labels":[1]}}"#),
+    ] {
+        let rows = demos(&line);
+        assert_eq!(rows[0].prompt, chat(&[("user", "u")]), "{line}");
+        assert_eq!(
+            rows[0].answer.content,
+            chat(&[("assistant", "a")]),
+            "{line}"
+        );
+    }
 }
 
 #[test]

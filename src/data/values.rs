@@ -94,6 +94,17 @@ pub(super) fn strings(column: &str, value: Value) -> Result<Vec<String>, Problem
         .collect()
 }
 
+/// True or false, also as 1 and 0: tables that passed through other tools hold labels so, and a bad answer must not pass
+/// for a good one because of it.
+pub(super) fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::Number(number) if number.as_f64() == Some(0.0) => Some(false),
+        Value::Number(number) if number.as_f64() == Some(1.0) => Some(true),
+        _ => None,
+    }
+}
+
 pub(super) fn booleans(column: &str, value: Value) -> Result<Vec<bool>, Problem> {
     let values = array(column, value, "a list of true and false")?;
     values
@@ -101,10 +112,10 @@ pub(super) fn booleans(column: &str, value: Value) -> Result<Vec<bool>, Problem>
         .enumerate()
         .map(|(index, value)| {
             let column = || format!("{column}[{index}]");
-            value.as_bool().ok_or_else(|| Problem::WrongType {
+            truth(&value).ok_or_else(|| Problem::WrongType {
                 column: column(),
                 found: kind(&value),
-                needed: "true or false",
+                needed: "true or false (or 1 or 0)",
             })
         })
         .collect()

@@ -39,6 +39,14 @@ pub enum ModelError {
         /// What is wrong, with the numbers.
         problem: String,
     },
+    /// An error about one of several files.
+    #[error("{file}: {error}")]
+    InFile {
+        /// The file's name.
+        file: String,
+        /// What is wrong with it.
+        error: Box<ModelError>,
+    },
     /// Tensors that the architecture needs are not in the file.
     #[error(
         "the file lacks {count} tensor(s) that the configuration asks for, first `{first}`; check that config.json and all weight shards belong together"
@@ -108,6 +116,14 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// The same with the file that it is about: a directory holds several.
+    pub(crate) fn in_file(self, file: &str) -> Self {
+        Self::InFile {
+            file: file.into(),
+            error: Box::new(self),
+        }
+    }
+
     pub(crate) fn config(field: &str, problem: impl Into<String>) -> Self {
         Self::Config {
             field: field.into(),

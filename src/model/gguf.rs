@@ -133,10 +133,15 @@ impl<'a> Gguf<'a> {
         let tensor_count = r.u64("tensor count")?;
         let pair_count = r.u64("metadata count")?;
         // A directory entry takes at least 24 bytes, a pair at least 13.
-        if tensor_count > MOST_TENSORS || tensor_count.saturating_mul(24) > bytes.len() as u64 {
+        if tensor_count.saturating_mul(24) > bytes.len() as u64 {
             return Err(bad(format!(
                 "{tensor_count} tensors do not fit {} bytes",
                 bytes.len()
+            )));
+        }
+        if tensor_count > MOST_TENSORS {
+            return Err(bad(format!(
+                "{tensor_count} tensors, at most {MOST_TENSORS} are taken"
             )));
         }
         if pair_count.saturating_mul(13) > bytes.len() as u64 {
@@ -166,6 +171,7 @@ impl<'a> Gguf<'a> {
             directory.push(r.entry()?);
         }
         let data_start = (r.at as u64).next_multiple_of(alignment);
+        check_overlaps(&directory)?;
         let mut tensors = BTreeMap::new();
         for Entry {
             name,
@@ -215,6 +221,22 @@ struct Entry {
     kind: BlockType,
     size: u64,
     offset: u64,
+}
+
+/// Two tensors that share bytes: one of them would be read from the other's numbers.
+fn check_overlaps(directory: &[Entry]) -> Result<(), ModelError> {
+    let mut by_place: Vec<&Entry> = directory.iter().filter(|entry| entry.size > 0).collect();
+    by_place.sort_by_key(|entry| entry.offset);
+    for pair in by_place.windows(2) {
+        let [before, after] = pair else { continue };
+        if before.offset.saturating_add(before.size) > after.offset {
+            return Err(bad(format!(
+                "`{}` at {} with {} bytes and `{}` at {} lie over each other",
+                before.name, before.offset, before.size, after.name, after.offset
+            )));
+        }
+    }
+    Ok(())
 }
 
 struct Reader<'a> {

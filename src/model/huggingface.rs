@@ -31,12 +31,13 @@ pub fn shard_names(index: &[u8]) -> Result<Vec<String>, ModelError> {
     Ok(names.into_iter().collect())
 }
 
-/// Loads a model from `config.json` and the bytes of one weight file.
+/// Loads a model from the bytes of `config.json` and `model.safetensors`.
 ///
 /// # Errors
 /// A damaged file, an unsupported model, or tensors that do not fit the configuration.
 pub fn load(config: &[u8], weights: &[u8], device: &Device) -> Result<Decoder, ModelError> {
-    load_views(ModelConfig::from_json(config)?, views(weights)?, device)
+    let found = views(weights).map_err(|error| error.in_file("model.safetensors"))?;
+    load_views(ModelConfig::from_json(config)?, found, device)
 }
 
 /// Loads a model whose weights lie in several files. `shards` gives the bytes of each file that `index` names.
@@ -54,7 +55,7 @@ pub fn load_sharded(
         let bytes = shards
             .get(&name)
             .ok_or_else(|| ModelError::MissingShard { name: name.clone() })?;
-        for (tensor, view) in views(bytes)? {
+        for (tensor, view) in views(bytes).map_err(|error| error.in_file(&name))? {
             if all.insert(tensor.clone(), view).is_some() {
                 return Err(ModelError::DuplicateTensor { name: tensor });
             }

@@ -248,7 +248,7 @@ impl Lora {
         device: &Device,
     ) -> Result<Self, ModelError> {
         let config = LoraConfig::from_json(config)?;
-        let found = views(weights)?;
+        let found = views(weights).map_err(|error| error.in_file("adapter_model.safetensors"))?;
         let layers = linear_layers(model);
         let mut loaded = Weights::new();
         let mut known = BTreeSet::new();

@@ -21,7 +21,7 @@ mod random;
 pub mod safetensors;
 mod shapes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod weights;
 
 pub use config::{Architecture, ModelConfig, RopeScaling};

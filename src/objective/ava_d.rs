@@ -111,13 +111,14 @@ impl Objective for AvaD {
             + log_q.clone().mul_scalar(lambda);
         let n = self.options.divisor(steps.counts, steps.counts.rows);
         let share = |x: Tensor<1>| x.detach().div_scalar(steps.counts.steps.max(1.0));
-        let loss = objective.neg().div_scalar(n);
+        let loss = objective.clone().neg().div_scalar(n);
         let nll = (steps.log_policy.clone() * terms.m_ll).sum().neg();
         Evaluation {
             terms: vec![
                 ("loss", loss.clone().detach()),
                 ("ava/ll_chosen", share(ll)),
                 ("ava/nll_per_token", share(nll)),
+                ("ava/elbo", share(objective)),
                 ("ava/kl", share(kl)),
                 ("ava/td_logq", share(log_q)),
                 ("ava/lambda", constant(steps, lambda)),

@@ -345,6 +345,7 @@ impl Objective for AvaP {
             Normalise::Batch | Normalise::Token => counts.pairs.max(1.0),
         };
         let loss = objective
+            .clone()
             .div_scalar(ava.divisor(counts, counts.pairs))
             .neg()
             - cer.clone().mul_scalar(options.cer_weight / n_pairs);
@@ -358,6 +359,7 @@ impl Objective for AvaP {
             ("ava/ll_chosen", per_pair(ll_chosen.sum())),
             ("ava/ll_rejected", per_pair(ll_rejected.sum())),
             ("ava/nll_per_token", per_step(nll)),
+            ("ava/elbo", per_step(objective)),
             ("ava/kl", per_step(kl)),
             ("ava/td_logq", per_step(log_q)),
             ("ava/cer", per_pair(cer)),

@@ -139,6 +139,56 @@ impl Residuals {
     }
 }
 
+/// Where scores, language and length stand: TRL's names for the rewards of both sides, the perplexity of each side's answers
+/// (both rising says that the likelihood term is unstable), and the correlation of score and length in tokens.
+fn spread(scored: &Scored, ranking: ScoreKind) -> Metrics {
+    let mut found: Vec<(String, Option<f64>)> = Vec::new();
+    let score = |record: &TokenRewardRecord| f64::from(score_of(&record.score, ranking));
+    let all: Vec<f64> = scored.records.iter().map(score).collect();
+    let fold = |f: fn(f64, f64) -> f64| all.iter().copied().reduce(f);
+    found.push(("mean_reward".into(), mean(all.iter().copied())));
+    found.push(("min_reward".into(), fold(f64::min)));
+    found.push(("max_reward".into(), fold(f64::max)));
+    for (side, name) in [
+        (Side::Chosen, "chosen"),
+        (Side::Rejected, "rejected"),
+        (Side::Answer, "answer"),
+    ] {
+        let records = || scored.records.iter().filter(move |r| r.side == side);
+        found.push((format!("rewards/{name}"), mean(records().map(score))));
+        let said = scored
+            .records
+            .iter()
+            .zip(&scored.log_policy)
+            .filter(|(record, _)| record.side == side)
+            .flat_map(|(_, log_probabilities)| log_probabilities)
+            .map(|log_probability| -f64::from(*log_probability));
+        found.push((format!("perplexity/{name}"), mean(said).map(f64::exp)));
+    }
+    let lengths: Vec<f64> = scored
+        .records
+        .iter()
+        .map(|record| record.tokens.len() as f64)
+        .collect();
+    let length = eval::pearson(&all, &lengths).ok();
+    found.push((
+        "length_correlation".into(),
+        length.and_then(|metric| metric.value),
+    ));
+    found
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let value = value.filter(|value| value.is_finite())?;
+            Some((format!("eval_{name}"), value))
+        })
+        .collect()
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (count, sum) = values.fold((0usize, 0.0), |(count, sum), x| (count + 1, sum + x));
+    (count > 0).then(|| sum / count as f64)
+}
+
 /// The figures of scored rows, each under `eval_`. A figure that is undefined (one class, constant input) is absent.
 pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
     let mut metrics = Metrics::new();
@@ -171,6 +221,7 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             metrics.insert(name.into(), value);
         }
     }
+    metrics.extend(spread(scored, ranking));
 
     let known = known_rewards(&scored.records);
     for (name, metric) in [

@@ -5,6 +5,8 @@ mod check;
 mod checkpoint;
 mod config;
 mod dataset;
+#[cfg(test)]
+mod end_to_end;
 mod error;
 mod event;
 mod export;
@@ -23,6 +25,7 @@ mod micro_batches;
 mod open;
 mod optimizer;
 mod policy_scores;
+mod readings;
 mod ready;
 mod run;
 mod schedule;

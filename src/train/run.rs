@@ -8,6 +8,7 @@ use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout};
 use super::extras::{extras, share_counts};
 use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
+use super::readings::Readings;
 use super::ready::{ReadyRows, kind_of};
 use super::schedule::factor;
 use super::scorer::pad_of;
@@ -20,7 +21,7 @@ use crate::model::{Decoder, Lora, ModelConfig};
 use crate::objective::{Objective, Progress};
 use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
 use crate::text::{TextTokenizer, Truncation};
-use burn::tensor::{Device, Tensor, Transaction};
+use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
 /// A model with its tokenizer, as it came from outside.
@@ -336,7 +337,7 @@ impl Run {
         };
 
         let mut gradients = NamedGradients::new();
-        let mut readings: Vec<(Vec<&'static str>, Tensor<1>)> = Vec::new();
+        let mut readings = Readings::new(self.step + 1, self.config.steps);
         let mut kept: Vec<Steps> = Vec::new();
         let autodiff = self.device.device.clone().autodiff();
         for (micro, ((batch, layout), extras)) in
@@ -372,17 +373,7 @@ impl Run {
             }
             collect_gradients("", &self.head.weights, &mut backward, &mut gradients);
 
-            let mut names = vec!["loss"];
-            let mut values = vec![evaluation.loss.inner()];
-            for (name, value) in evaluation.terms {
-                // The loss is read once, above; terms are shares of the whole batch's and add up.
-                if name == "loss" {
-                    continue;
-                }
-                names.push(name);
-                values.push(value.inner());
-            }
-            readings.push((names, Tensor::cat(values, 0)));
+            readings.take(evaluation, &steps, self.objective.as_ref());
             kept.push(steps);
         }
 
@@ -420,30 +411,7 @@ impl Run {
         }
         optimizer.step("", &mut self.head.weights, &mut gradients, head_rate, scale);
 
-        let mut transaction = Transaction::default().register(norm);
-        let mut names = Vec::new();
-        for (term_names, values) in readings {
-            names.push(term_names);
-            transaction = transaction.register(values);
-        }
-        let data = transaction
-            .execute_async()
-            .await
-            .map_err(|error| TrainError::Device(format!("{error:?}")))?;
-        let mut values = data
-            .into_iter()
-            .map(|data| data.try_into_vec_as::<f32>().unwrap_or_default());
-        let norm = values
-            .next()
-            .and_then(|v| v.first().copied())
-            .unwrap_or(f32::NAN);
-
-        let mut metrics = Metrics::new();
-        for (names, values) in names.iter().zip(values) {
-            for (name, value) in names.iter().zip(values) {
-                *metrics.entry((*name).to_string()).or_insert(0.0) += f64::from(value);
-            }
-        }
+        let (norm, mut metrics, more) = readings.read(norm, self.objective.as_ref()).await?;
         let broken = std::iter::once(("loss", metrics.get("loss").copied().unwrap_or(f64::NAN)))
             .chain(metrics.iter().map(|(name, value)| (name.as_str(), *value)))
             .chain(std::iter::once(("grad_norm", f64::from(norm))))
@@ -458,6 +426,7 @@ impl Run {
             });
         }
         self.step += 1;
+        metrics.extend(more);
         metrics.insert("grad_norm".into(), f64::from(norm));
         metrics.insert("learning_rate".into(), trunk_rate);
         metrics.insert("epoch".into(), self.sampler.epochs());

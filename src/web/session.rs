@@ -320,3 +320,7 @@ fn catalogue() -> Reply {
         config: TrainConfig::default(),
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -10,6 +10,9 @@ const SAYS = { webgpu: /webgpu/i, cpu: /CPU/ };
 /** A software GPU takes about a second a step, and compiles its shaders first. */
 const STEPS = { webgpu: 2, cpu: 20 };
 
+/** From navigation to the first coloured tokens of the built-in world, on two cores without a GPU. */
+const FIRST_TOKENS_MS = 5000;
+
 const by = (page, id) => page.locator(`[data-testid="${id}"]`).first();
 const means = (page) => page.$$eval('[data-testid="token"]', (tokens) => tokens.map((token) => Number(token.dataset.mean)));
 const stepCount = async (page) => Number((await by(page, 'step-count').innerText()).replace(/\D.*$/, ''));
@@ -22,6 +25,9 @@ for (const mode of Object.keys(MODES)) {
       assert.equal(granted, GRANTED[mode], 'the browser grants a GPU in webgpu mode and none in cpu mode');
 
       await by(page, 'token').waitFor();
+      const first = await page.evaluate(() => performance.now());
+      console.log(`${mode}: first coloured tokens ${(first / 1000).toFixed(1)} s after navigation`);
+      if (mode === 'cpu') assert.ok(first <= FIRST_TOKENS_MS, `the first tokens took ${first.toFixed(0)} ms`);
       assert.match(await by(page, 'device').innerText(), SAYS[mode], 'the page says which device computes');
       const before = await means(page);
       assert.ok(before.length > 5, 'a pair of answers is shown');
@@ -61,6 +67,28 @@ test('pausing holds the run, one step goes one step, and the keyboard walks the 
     await page.keyboard.press('ArrowRight');
     const index = await page.evaluate(() => document.activeElement?.dataset.index);
     assert.equal(index, '1', 'the arrow key moves to the next token');
+    assert.deepEqual(problems, []);
+  });
+});
+
+test('stopping ends a run for good, and AVA-d shows one answer a row and learns from it', async () => {
+  await withPage('cpu', async ({ page, problems }) => {
+    const status = (words) => page.waitForFunction((wanted) => document.querySelector('[data-testid="status"]').textContent.includes(wanted), words);
+    await by(page, 'token').waitFor();
+    await by(page, 'start').click();
+    await page.waitForFunction(() => Number.parseInt(document.querySelector('[data-testid="step-count"]').textContent, 10) >= 1);
+    await by(page, 'stop').click();
+    await status('Ended: stopped by you');
+    assert.ok(await by(page, 'step').isDisabled(), 'an ended run takes no more steps');
+    await by(page, 'reset').click();
+    await status('Ready, untrained');
+    assert.equal(await stepCount(page), 0);
+
+    await by(page, 'method').selectOption('ava_d');
+    await page.waitForFunction(() => document.querySelectorAll('.answer').length === 1);
+    assert.equal(await page.locator('.answer').getAttribute('data-side'), 'answer');
+    await by(page, 'step').click();
+    await page.waitForFunction(() => [...document.querySelectorAll('[data-testid="token"]')].some((token) => Number(token.dataset.mean) !== 0));
     assert.deepEqual(problems, []);
   });
 });

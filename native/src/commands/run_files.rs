@@ -6,7 +6,7 @@
 //! held_out.jsonl    the rows that never trained
 //! checkpoints/      step-000050.safetensors, ...
 //!   trust.json      what its token maps passed (`eval --truth`), by the digest of each checkpoint
-//! final/            the trained model as a Hugging Face directory or PEFT adapter, and the reward head
+//! final/            the trained model as a Hugging Face directory or PEFT adapter, the reward head, and trainer_state.json
 //! ```
 
 use super::open_device;

@@ -3,7 +3,7 @@
 use super::run_files::{RunFile, training_rows};
 use super::{open_device, print_line, wait, watch_interrupts};
 use crate::args::TrainArgs;
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, checkpoint_name};
 use crate::progress::Progress;
 use crate::talk::say;
 use crate::{exit, models};
@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use avascope::objective::RowKind;
 use avascope::train::{Event, LoraConfig, Run, Trainable};
 use avascope::world::rows_to_jsonl;
+use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         let step = run.steps_taken();
         let stop = interrupted.load(Ordering::SeqCst);
         if stop || run.finished().is_some() || (save_steps > 0 && step.is_multiple_of(save_steps)) {
-            let name = format!("checkpoints/step-{step:06}.safetensors");
+            let name = checkpoint_name(step);
             folder.write(&name, &wait(run.checkpoint())?)?;
             saved = Some(step);
             tell(&Event::Checkpoint { step, name })?;
@@ -169,13 +170,17 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
     }
     if saved != Some(run.steps_taken()) {
         let step = run.steps_taken();
-        let name = format!("checkpoints/step-{step:06}.safetensors");
+        let name = checkpoint_name(step);
         folder.write(&name, &wait(run.checkpoint())?)?;
         tell(&Event::Checkpoint { step, name })?;
     }
     for (name, bytes) in wait(run.export())? {
         folder.write(&format!("final/{name}"), &bytes)?;
     }
+    let log = fs::read_to_string(&log_path)
+        .with_context(|| format!("cannot read {}", log_path.display()))?;
+    let state = serde_json::to_vec_pretty(&trainer_state(run, &log))?;
+    folder.write("final/trainer_state.json", &state)?;
     if !args.quiet {
         let folder = folder.path().display();
         say!(
@@ -183,6 +188,33 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The run's history as transformers' trainer leaves it beside a model: `log_history` has an entry a step and evaluation.
+fn trainer_state(run: &Run, log: &str) -> Value {
+    let history: Vec<Value> = log
+        .lines()
+        .filter_map(|line| match serde_json::from_str(line).ok()? {
+            Event::Step { step, metrics, .. } | Event::Evaluation { step, metrics } => {
+                let mut entry = serde_json::to_value(metrics).ok()?;
+                entry["step"] = step.into();
+                Some(entry)
+            }
+            _ => None,
+        })
+        .collect();
+    let epoch = history.iter().rev().find_map(|entry| entry.get("epoch"));
+    let config = run.config();
+    serde_json::json!({
+        "epoch": epoch,
+        "global_step": run.steps_taken(),
+        "max_steps": config.steps,
+        "train_batch_size": config.batch_size,
+        "logging_steps": 1,
+        "eval_steps": config.eval_steps,
+        "save_steps": config.save_steps,
+        "log_history": history,
+    })
 }
 
 /// File, then flags, then defaults.

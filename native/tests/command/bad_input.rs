@@ -71,6 +71,29 @@ fn settings_out_of_range_are_usage_errors_that_name_the_setting() {
 }
 
 #[test]
+fn devices_that_are_not_here_are_named_with_the_way_out() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut absent = vec![("webgpu", ["no `webgpu`", "vulkan, metal or dx12"])];
+    if !cfg!(feature = "cuda") {
+        absent.push(("cuda", ["no `cuda`", "--features cuda"]));
+    }
+    if !cfg!(feature = "rocm") {
+        absent.push(("rocm", ["no `rocm`", "--features rocm"]));
+    }
+    if cfg!(target_os = "linux") {
+        absent.push(("metal", ["no adapter for `metal`", "--device cpu"]));
+        absent.push(("dx12", ["no adapter for `dx12`", "--device cpu"]));
+    }
+    for (device, words) in absent {
+        train(scratch.path(), &format!("--device {device}"))
+            .code(4)
+            .says(&words);
+    }
+    let all = "auto, gpu, vulkan, metal, dx12, webgpu, cuda, rocm, cpu";
+    train(scratch.path(), "--device gpuu").code(2).says(&[all]);
+}
+
+#[test]
 fn broken_rows_are_data_errors_that_name_the_line() {
     let scratch = tempfile::tempdir().unwrap();
     let good = r#"{"prompt":"describe the band : ","chosen":"they ordered a cake .","rejected":"we ate a gift ."}"#;
@@ -240,7 +263,7 @@ fn damaged_models_are_data_errors_that_name_the_part() {
         (
             "model.safetensors",
             weights[..weights.len() / 2].to_vec(),
-            &["safetensors", "cut short"],
+            &["model: model.safetensors: ", "cut short"],
         ),
         (
             "model.safetensors",

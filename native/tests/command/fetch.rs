@@ -2,15 +2,36 @@
 //! its client asks for: information on a repository, and files by byte range.
 
 use super::support::*;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Files by path, and every request so far as `METHOD path range`.
 struct Hub {
     address: String,
     requests: Arc<Mutex<Vec<String>>>,
+    /// The hub hangs up before any byte from this place of a file on.
+    breaks_at: Arc<AtomicUsize>,
+}
+
+/// Where the content is another one than the hash that the hub gives for it.
+const WRONG: &str = "wrong";
+
+/// The hub's hash of a file: the SHA-256 of its content, as it is for large files.
+fn etag(path: &str, bytes: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(bytes);
+    if path.contains(WRONG) {
+        digest.update(b"something else");
+    }
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Hub {
@@ -18,14 +39,26 @@ impl Hub {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let log = requests.clone();
+        let breaks_at = Arc::new(AtomicUsize::new(usize::MAX));
+        let (log, limit) = (requests.clone(), breaks_at.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A client that hangs up early is no failure of the test.
-                let _ = answer(stream, &files, &log);
+                let _ = answer(stream, &files, &log, limit.load(Ordering::SeqCst));
             }
         });
-        Self { address, requests }
+        Self {
+            address,
+            requests,
+            breaks_at,
+        }
+    }
+
+    /// How often the content of a file was asked for from `from` on.
+    fn asked(&self, path: &str, from: usize) -> usize {
+        let requests = self.requests.lock().expect("no test panicked");
+        let wanted = format!("{path} bytes={from}-");
+        requests.iter().filter(|r| **r == wanted).count()
     }
 
     fn fetch(&self, folder: &std::path::Path, words: &[&str]) -> Done {
@@ -48,6 +81,7 @@ fn answer(
     stream: TcpStream,
     files: &BTreeMap<&'static str, Vec<u8>>,
     log: &Mutex<Vec<String>>,
+    breaks_at: usize,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
@@ -89,14 +123,14 @@ fn answer(
     };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{}\r\nETag: \"e{}\"\r\n\
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{}\r\nETag: \"{}\"\r\n\
          x-repo-commit: 0123456789abcdef0123456789abcdef01234567\r\nConnection: close\r\n\r\n",
         to - from,
         to.saturating_sub(1),
         bytes.len(),
-        path.len()
+        etag(path, bytes)
     )?;
-    stream.write_all(&bytes[from..to])
+    stream.write_all(&bytes[from..to.min(breaks_at).max(from)])
 }
 
 #[test]
@@ -118,23 +152,16 @@ fn a_data_set_is_fetched_by_name_once_and_can_be_read() {
         std::fs::read(folder.path().join(&file)).expect("a file"),
         rows
     );
-    let body = |hub: &Hub| {
-        let requests = hub.requests.lock().expect("no test panicked");
-        requests
-            .iter()
-            .filter(|r| **r == format!("{path} bytes=0-"))
-            .count()
-    };
-    assert_eq!(body(&hub), 1);
+    assert_eq!(hub.asked(path, 0), 1);
     // The second time nothing is loaded again.
     hub.fetch(
         folder.path(),
         &["dataset:some/pairs!part/test.jsonl", "--out", "rows"],
     )
     .code(0);
-    assert_eq!(body(&hub), 1);
+    assert_eq!(hub.asked(path, 0), 1);
     avascope(folder.path(), "data check", &[&file]).code(0);
-    // A wrong hash is found and the file is not left lying about.
+    // A wrong hash is found, and fetching again means loading again.
     let wrong = "0".repeat(64);
     hub.fetch(
         folder.path(),
@@ -148,7 +175,65 @@ fn a_data_set_is_fetched_by_name_once_and_can_be_read() {
     )
     .code(3)
     .says(&["SHA-256", &wrong]);
-    assert!(!folder.path().join(&file).exists());
+    hub.fetch(
+        folder.path(),
+        &["dataset:some/pairs!part/test.jsonl", "--out", "rows"],
+    )
+    .code(0);
+    assert_eq!(hub.asked(path, 0), 2);
+    // What a person made of the file is neither taken for the original nor written over.
+    let mine = b"mine";
+    std::fs::remove_file(folder.path().join(&file)).expect("removed");
+    std::fs::write(folder.path().join(&file), mine).expect("written");
+    hub.fetch(
+        folder.path(),
+        &["dataset:some/pairs!part/test.jsonl", "--out", "rows"],
+    )
+    .code(2)
+    .says(&["test.jsonl is there with other content", "--out"]);
+    assert_eq!(
+        std::fs::read(folder.path().join(&file)).expect("a file"),
+        mine
+    );
+}
+
+#[test]
+fn a_download_that_broke_off_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+    let path = "/datasets/some/pairs/resolve/main/rows.jsonl.gz";
+    let hub = Hub::serve([(path, bytes.clone())].into());
+    let words = ["dataset:some/pairs!rows.jsonl.gz", "--out", "rows"];
+    let cut = 300_000;
+    hub.breaks_at.store(cut, Ordering::SeqCst);
+    hub.fetch(folder.path(), &words)
+        .code(3)
+        .says(&["rows.jsonl.gz", "run the same command again to go on"]);
+    assert!(!folder.path().join("rows/rows.jsonl.gz").exists());
+    hub.breaks_at.store(usize::MAX, Ordering::SeqCst);
+    let before = hub.asked(path, cut);
+    let got = hub.fetch(folder.path(), &words).code(0);
+    assert_eq!(hub.asked(path, 0), 1, "the first part is loaded once");
+    assert_eq!(hub.asked(path, cut), before + 1);
+    let got = std::fs::read(folder.path().join(got.out.trim())).expect("a file");
+    assert!(got == bytes, "the whole file, and nothing else");
+}
+
+#[test]
+fn content_that_is_not_what_the_hub_says_is_refused_without_being_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = "/datasets/some/pairs/resolve/main/wrong.jsonl";
+    let hub = Hub::serve([(path, b"{}".to_vec())].into());
+    for round in 1..=2 {
+        hub.fetch(
+            folder.path(),
+            &["dataset:some/pairs!wrong.jsonl", "--out", "rows"],
+        )
+        .code(3)
+        .says(&["wrong.jsonl has the SHA-256", "Fetch it again"]);
+        assert_eq!(hub.asked(path, 0), round, "nothing wrong is kept");
+    }
+    assert!(!folder.path().join("rows/wrong.jsonl").exists());
 }
 
 #[test]

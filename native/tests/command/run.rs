@@ -28,6 +28,7 @@ fn train_writes_its_settings_its_log_its_held_out_rows_and_the_model() {
         "tokenizer.json",
         "tokenizer_config.json",
         "reward_head.safetensors",
+        "trainer_state.json",
     ] {
         assert!(run.join("final").join(name).is_file(), "{name}");
     }
@@ -53,6 +54,16 @@ fn train_writes_its_settings_its_log_its_held_out_rows_and_the_model() {
             "checkpoint"
         ]
     );
+    // The same history as transformers' trainer leaves it.
+    let state = fs::read_to_string(run.join("final/trainer_state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let history = state["log_history"].as_array().unwrap();
+    assert_eq!((history.len(), &state["global_step"]), (6 + 2, &6.into()));
+    assert_eq!(
+        (&history[0]["step"], &history[0]["loss"]),
+        (&1.into(), &log[1]["metrics"]["loss"])
+    );
+    assert!(history[5]["eval_accuracy"].is_number() && history[5]["step"] == 5);
     let held_out = lines(&fs::read_to_string(run.join("held_out.jsonl")).unwrap());
     assert_eq!(
         log[0]["run"]["held_out_rows"].as_u64().unwrap() as usize,
@@ -70,10 +81,72 @@ fn train_writes_its_settings_its_log_its_held_out_rows_and_the_model() {
         "grad_norm",
         "epoch",
         "num_tokens",
+        // The names of TRL's reward trainer, and ours.
+        "accuracy",
+        "margin",
+        "min_reward",
+        "mean_reward",
+        "max_reward",
+        "rewards/std/chosen",
+        "rewards/std/rejected",
+        "ava/elbo",
+        "ava/ll_chosen",
+        "ava/ll_rejected",
+        "ava/nll_per_token",
+        "ava/kl",
+        "ava/td_logq",
+        "ava/cer",
+        "ava/lambda",
+        // Details of the first step.
+        "ava/mu_mean",
+        "ava/mu_std",
+        "ava/sigma_mean",
+        "ava/sigma_min",
+        "ava/rho_clamped_fraction",
+        "calibration/z_mean",
+        "calibration/z_var",
+        "calibration/coverage95",
+        "ava/delta_mean",
+        "ava/delta_std",
+        "ava/td_share_last_step",
     ] {
         assert!(step[name].is_number(), "{name} is missing: {step}");
     }
-    assert!(log[7]["metrics"]["eval_accuracy"].is_number());
+    // An untrained head is the prior.
+    assert_eq!(
+        (&step["ava/sigma_mean"], &step["ava/sigma_min"]),
+        (&1.0.into(), &1.0.into())
+    );
+    let later = &log[3]["metrics"];
+    assert!(later["ava/sigma_mean"].is_null(), "details at step 3");
+    let of = |name: &str| later[name].as_f64().unwrap();
+    assert!(of("min_reward") <= of("mean_reward") && of("mean_reward") <= of("max_reward"));
+    assert!(of("rewards/std/chosen") > 0.0);
+    let held_out_metrics = &log[7]["metrics"];
+    for name in [
+        "eval_accuracy",
+        "eval_loss",
+        "eval_margin",
+        "eval_mean_reward",
+        "eval_rewards/chosen",
+        "eval_rewards/rejected",
+        "eval_perplexity/chosen",
+        "eval_perplexity/rejected",
+        "eval_length_correlation",
+        "eval_calibration/z_mean",
+        "eval_truth/pearson",
+        "eval_truth/coverage95",
+    ] {
+        assert!(
+            held_out_metrics[name].is_number(),
+            "{name} is missing: {held_out_metrics}"
+        );
+    }
+    let perplexity = held_out_metrics["eval_perplexity/chosen"].as_f64().unwrap();
+    assert!(
+        perplexity > 1.0 && perplexity < 88.0,
+        "{perplexity}: the model knows its words"
+    );
     assert!(
         done.err.contains("step 1/6") && !done.err.contains('\u{1b}'),
         "{}",
@@ -108,12 +181,16 @@ fn a_failed_start_leaves_no_folder_behind() {
     assert!(!scratch.path().join("run").exists());
 }
 
-/// Starts a long run and waits until `line` comes by on its standard output.
-fn start(folder: &Path, save_steps: usize, line: &str) -> Child {
-    let words = format!(
+/// The words of a run that goes on until it is stopped.
+fn endless(save_steps: usize) -> String {
+    format!(
         "{} --steps 1000000 --eval-steps 0 --save-steps {save_steps} --json",
         tiny("run")
-    );
+    )
+}
+
+/// Starts a run and waits until `line` comes by on its standard output.
+fn start(folder: &Path, words: &str, line: &str) -> Child {
     let mut child = command()
         .current_dir(folder)
         .args(words.split_whitespace())
@@ -139,7 +216,7 @@ fn signal(child: &Child, name: &str) {
 #[cfg(unix)]
 fn ctrl_c_writes_a_checkpoint_and_exits_with_130() {
     let scratch = tempfile::tempdir().unwrap();
-    let child = start(scratch.path(), 0, "\"step\":2,");
+    let child = start(scratch.path(), &endless(0), "\"step\":2,");
     signal(&child, "INT");
     let done = done(child.wait_with_output().unwrap())
         .code(130)
@@ -170,7 +247,7 @@ fn ctrl_c_writes_a_checkpoint_and_exits_with_130() {
 #[cfg(unix)]
 fn a_killed_run_keeps_its_last_complete_checkpoint() {
     let scratch = tempfile::tempdir().unwrap();
-    let mut child = start(scratch.path(), 1, "\"step\":3,");
+    let mut child = start(scratch.path(), &endless(1), "\"step\":3,");
     signal(&child, "KILL");
     child.wait().unwrap();
     let run = scratch.path().join("run");
@@ -205,6 +282,94 @@ fn a_killed_run_keeps_its_last_complete_checkpoint() {
     .code(0);
     // `metrics` fails where a step is logged twice.
     assert!(metrics(&run).contains_key(&("step".into(), step as u64 + 2)));
+}
+
+/// Checkpoints that a kill left half written.
+fn unfinished(run: &Path) -> usize {
+    fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().contains(".partial-"))
+        .count()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_is_killed_again_and_again_while_it_writes_checkpoints_goes_on_each_time() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = scratch.path().join("run");
+    let mut torn = 0;
+    let mut before = 0;
+    for round in 0..8u64 {
+        let words = match round {
+            0 => endless(1),
+            _ => "train --out run --resume --json".into(),
+        };
+        let mut child = start(scratch.path(), &words, "\"type\":\"checkpoint\"");
+        // Somewhere in the next step or in the writing of the next checkpoint.
+        std::thread::sleep(std::time::Duration::from_millis(3 * round));
+        signal(&child, "KILL");
+        child.wait().unwrap();
+        torn += unfinished(&run);
+        let found = checkpoints(&run);
+        assert!(found.len() > before, "each round adds a checkpoint");
+        before = found.len();
+        avascope(scratch.path(), "score run --device cpu --limit 1", &[]).code(0);
+    }
+    println!("{torn} of 8 kills left a half-written checkpoint");
+    let steps = (before + 2).to_string();
+    avascope(
+        scratch.path(),
+        "train -q --out run --resume --steps",
+        &[&steps],
+    )
+    .code(0);
+    assert_eq!(unfinished(&run), 0, "what was half written is taken away");
+    // `metrics` fails where a step is logged twice.
+    assert_eq!(
+        metrics(&run)
+            .keys()
+            .filter(|(kind, _)| kind == "step")
+            .count(),
+        before + 2
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = scratch.path().join("run");
+    avascope(
+        scratch.path(),
+        &format!("{} -q --steps 1", tiny("run")),
+        &[],
+    )
+    .code(0);
+    let before = checkpoints(&run);
+    let whole = fs::read(&before[0]).unwrap();
+    // The system refuses to let files grow beyond 100 KiB, as a full disk would; no right to mount is needed for that.
+    let output = std::process::Command::new("sh")
+        .current_dir(scratch.path())
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_avascope"),
+        ])
+        .args("train -q --out run --resume --steps 4 --save-steps 1".split(' '))
+        .output()
+        .unwrap();
+    done(output).code(4).says(&["step-000002", "space"]);
+    assert_eq!(checkpoints(&run), before);
+    assert_eq!(fs::read(&before[0]).unwrap(), whole);
+    assert_eq!(unfinished(&run), 0);
+    avascope(
+        scratch.path(),
+        "train -q --out run --resume --steps 4 --save-steps 1",
+        &[],
+    )
+    .code(0);
+    assert_eq!(checkpoints(&run).len(), 4);
 }
 
 #[test]
@@ -251,7 +416,7 @@ fn a_number_out_of_range_ends_the_run_and_names_the_place() {
     );
     avascope(scratch.path(), &words, &[])
         .code(3)
-        .says(&["at step 2", "learning_rate"]);
+        .says(&["became", "at step 2", "learning_rate"]);
     assert_eq!(checkpoints(&run).len(), 1);
     assert_eq!(metrics(&run).len(), 1);
 
@@ -266,10 +431,67 @@ fn a_number_out_of_range_ends_the_run_and_names_the_place() {
     fs::write(&path, bytes).unwrap();
     let words = "train --model model --world-rows 30 --device cpu --steps 2 --out broken";
     avascope(scratch.path(), words, &[]).code(3).says(&[
-        "became NaN at step 1",
+        "loss became NaN at step 1",
         "row world-",
         "line",
     ]);
+}
+
+#[test]
+fn a_run_that_no_longer_improves_stops_early() {
+    let scratch = tempfile::tempdir().unwrap();
+    // Nothing moves at a rate of zero: the first evaluation is the best, and the third after it is the last.
+    let words = format!(
+        "{} -q --steps 20 --learning-rate 0 --eval-steps 1 --early-stopping-patience 3",
+        tiny("run").replace("--eval-steps 5", "")
+    );
+    avascope(scratch.path(), &words, &[]).code(0);
+    let run = scratch.path().join("run");
+    let log = events(&run);
+    let end = log.iter().find(|event| event["type"] == "finished");
+    let end = end.expect("an end");
+    assert_eq!(
+        (&end["step"], &end["reason"]),
+        (&4.into(), &"early_stop".into())
+    );
+    assert_eq!(checkpoints(&run).len(), 1, "the state at the end is kept");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_terminal_gets_a_progress_bar_and_a_file_gets_lines() {
+    let scratch = tempfile::tempdir().unwrap();
+    let words = format!("{} --steps 12", tiny("run"));
+    // `script` runs a command in a terminal of its own and writes down what appears there.
+    let seen = std::process::Command::new("script")
+        .current_dir(scratch.path())
+        .args([
+            "-qec",
+            &format!("{} {words}", env!("CARGO_BIN_EXE_avascope")),
+        ])
+        .arg("/dev/null")
+        .stdin(Stdio::null())
+        .output();
+    let Ok(seen) = seen else {
+        println!("SKIPPED: there is no `script` to make a terminal");
+        return;
+    };
+    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    assert!(
+        seen.contains("12/12") && seen.contains("left") && seen.contains('\u{1b}'),
+        "{seen}"
+    );
+    assert!(
+        !seen.contains("step 1/12"),
+        "no lines beside the bar: {seen}"
+    );
+    let lines = avascope(scratch.path(), &words.replace("out run", "out other"), &[])
+        .code(0)
+        .err;
+    assert!(
+        lines.contains("step 1/12  ") && lines.contains("steps/s") && !lines.contains('\u{1b}'),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -156,7 +156,44 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
             .out,
     )
     .unwrap();
-    assert!(report["figures"].as_array().unwrap().len() > 5);
+    let named = |name: &str| {
+        report["figures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|figure| figure["name"] == name)
+            .unwrap_or_else(|| panic!("no figure `{name}` in {report}"))
+            .clone()
+    };
+    let accuracy = named("pair accuracy");
+    let value = accuracy["value"].as_f64().unwrap();
+    let end = |key: &str| accuracy["interval"][key].as_f64().unwrap();
+    assert!(end("low") <= value && value <= end("high"), "{accuracy}");
+    for name in [
+        "longer wins",
+        "correlation of sum with length",
+        "correlation with known rewards",
+        "rank correlation with known rewards",
+        "coverage of 95 % intervals",
+        "TD residual inside 95 %",
+    ] {
+        assert!(named(name)["value"].is_number(), "{name}");
+    }
+    // Rows with marked parts add how well rewards find them, on both sides.
+    fs::write(
+        here.join("marked.jsonl"),
+        r#"{"prompt":"describe the band : ","chosen":"they ordered a cake .","rejected":"we ate a gift .","chosen_spans":[[0,4]],"rejected_spans":[[7,15]]}"#,
+    )
+    .unwrap();
+    let marked = avascope(
+        here,
+        "eval run --device cpu --json --data marked.jsonl",
+        &[],
+    )
+    .code(0);
+    for name in ["token AUC, rejected spans", "token AUC, chosen spans"] {
+        assert!(marked.out.contains(name), "{}", marked.out);
+    }
     avascope(here, "eval run --device cpu --min-accuracy 0", &[]).code(0);
     avascope(here, "eval run --device cpu --min-accuracy 1", &[])
         .code(1)
@@ -239,6 +276,24 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
             .iter()
             .any(|d| d["device"] == "cpu" && d["opens"] == true)
     );
+    let named: Vec<&str> = doctor["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["device"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        named,
+        [
+            "auto", "gpu", "vulkan", "metal", "dx12", "cuda", "rocm", "cpu"
+        ]
+    );
+    for device in doctor["devices"].as_array().unwrap() {
+        match device["opens"].as_bool().unwrap() {
+            true => assert!(device["info"]["adapter"].is_string(), "{device}"),
+            false => assert!(!device["reason"].as_str().unwrap().is_empty(), "{device}"),
+        }
+    }
     for shell in ["bash", "zsh", "fish", "powershell"] {
         assert!(
             avascope(here, &format!("completions {shell}"), &[])

@@ -94,6 +94,14 @@ fn safetensors_headers_that_lie_are_errors() {
             other => panic!("{what}: {:?}", other.map(|v| v.len())),
         }
     }
+    // A header of a million tensors is not even parsed.
+    let million: Vec<String> = (0..1_000_000)
+        .map(|i| tensor(&format!("t{i}"), "[0]", 0, 0))
+        .collect();
+    let e = safetensors::views(&with_header(&format!("{{{}}}", million.join(",")), 0))
+        .expect_err("too many")
+        .to_string();
+    assert!(e.contains("at most 16777216 are taken"), "{e}");
     let integers = with_header(
         r#"{"a":{"dtype":"I64","shape":[2],"data_offsets":[0,16]}}"#,
         16,
@@ -327,11 +335,61 @@ fn gguf_files_that_lie_are_errors() {
     for (what, bytes) in cases {
         assert!(gguf::Gguf::parse(&bytes).is_err(), "{what}");
     }
-    let k_quant = with(|f| f.tensor("a", &[256], 12, 0), 1, 0, 256);
-    let e = gguf::Gguf::parse(&k_quant)
-        .expect_err("not read")
-        .to_string();
-    assert!(e.contains("Q4_K"), "{e}");
+    let said = |bytes: &[u8]| gguf::Gguf::parse(bytes).expect_err("not read").to_string();
+    // Tensors that begin at one place, and one that reaches into the next; the file is long enough for each.
+    for (first, second) in [(&[8][..], 0), (&[16], 32)] {
+        let mut file = Gguf::new(2, 0);
+        file.tensor("one", first, 0, 0);
+        file.tensor("two", &[4], 0, second);
+        let e = said(&file.finish(&[0; 128]));
+        assert!(
+            e.contains("`one`") && e.contains("`two`") && e.contains("over each other"),
+            "{e}"
+        );
+    }
+    let mut side_by_side = Gguf::new(2, 0);
+    side_by_side.tensor("two", &[4], 0, 32);
+    side_by_side.tensor("one", &[8], 0, 0);
+    let bytes = side_by_side.finish(&[0; 64]);
+    assert_eq!(gguf::Gguf::parse(&bytes).expect("parses").tensors.len(), 2);
+    // A million entries that are really there.
+    let mut million = Gguf::new(1_000_000, 0);
+    for i in 0..1_000_000 {
+        million.tensor(&format!("t{i}"), &[1], 0, 32 * i);
+    }
+    let e = said(&million.finish(&[]));
+    assert!(e.contains("1000000 tensors, at most 100000"), "{e}");
+}
+
+#[test]
+fn every_other_gguf_type_is_named_with_what_is_read_instead() {
+    for kind in 0..64 {
+        let mut file = Gguf::new(1, 0);
+        file.tensor("blk.0.ffn_up.weight", &[256], kind, 0);
+        let bytes = file.finish(&[0; 2048]);
+        let parsed = gguf::Gguf::parse(&bytes).map(|file| file.tensors.len());
+        // F32, F16, Q4_0, Q4_1, Q8_0, BF16.
+        if [0, 1, 2, 3, 8, 30].contains(&kind) {
+            assert_eq!(parsed.expect("a type that is read"), 1, "{kind}");
+            continue;
+        }
+        let e = parsed.expect_err("a type that is not read").to_string();
+        for word in [
+            "blk.0.ffn_up.weight",
+            &format!("({kind})"),
+            "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
+        ] {
+            assert!(e.contains(word), "{kind}: {e}");
+        }
+        let name = match kind {
+            6 => "Q5_0",
+            12 => "Q4_K",
+            14 => "Q6_K",
+            31.. => "unknown",
+            _ => "",
+        };
+        assert!(e.contains(name), "{kind}: {e}");
+    }
 }
 
 #[test]

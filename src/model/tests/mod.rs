@@ -20,6 +20,25 @@ pub(super) fn shared(path: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// SmolLM2-135M-Instruct as a GGUF file: where `AVASCOPE_SMOLLM2_GGUF` says, else where `avascope fetch smollm2` puts it. None,
+/// said aloud, where it is at neither place.
+pub(crate) fn smollm2() -> Option<Vec<u8>> {
+    let folder = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+    let fetched = || {
+        let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+        Some(cache.join("avascope/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    };
+    let bytes = folder("AVASCOPE_SMOLLM2_GGUF")
+        .or_else(fetched)
+        .and_then(|path| std::fs::read(path).ok());
+    if bytes.is_none() {
+        println!(
+            "SKIPPED: SmolLM2-135M-Instruct.Q4_1.gguf is neither where AVASCOPE_SMOLLM2_GGUF says nor where `avascope fetch smollm2` puts it"
+        );
+    }
+    bytes
+}
+
 pub(super) fn json(path: &str) -> Option<Value> {
     shared(path).map(|bytes| serde_json::from_slice(&bytes).expect("a readable test file"))
 }

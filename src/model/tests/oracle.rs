@@ -407,7 +407,7 @@ fn an_exported_model_loads_to_the_same_numbers() {
 }
 
 #[test]
-fn a_model_in_two_shards_loads_and_a_missing_shard_is_named() {
+fn a_model_in_two_shards_loads_and_a_missing_or_broken_shard_is_named() {
     let model = Decoder::init(small(Architecture::Llama), 9, &device()).expect("a model");
     let files = pollster::block_on(huggingface::export(&model)).expect("exports");
     let all = safetensors::read(&files.weights).expect("reads");
@@ -429,6 +429,14 @@ fn a_model_in_two_shards_loads_and_a_missing_shard_is_named() {
         ("2.safetensors".to_string(), two.as_slice()),
     ]);
     huggingface::load_sharded(&files.config, &index, &shards, &device()).expect("loads");
+    let cut = &two[..two.len() / 2];
+    shards.insert("2.safetensors".into(), cut);
+    let e = huggingface::load_sharded(&files.config, &index, &shards, &device())
+        .expect_err("a shard is cut short");
+    assert!(
+        e.to_string().starts_with("2.safetensors: ") && e.to_string().contains("cut short"),
+        "{e}"
+    );
     shards.remove("2.safetensors");
     let e = huggingface::load_sharded(&files.config, &index, &shards, &device())
         .expect_err("a shard is missing");

@@ -102,6 +102,11 @@ fn golden_values_hold_on(device: &Device) {
             vec![total("log_q_total")],
         );
         check(
+            "F_p",
+            vec![term(&result, "ava/elbo") * n],
+            vec![total("F_p")],
+        );
+        check(
             "cer",
             vec![term(&result, "ava/cer") * pairs],
             vec![total("cer")],

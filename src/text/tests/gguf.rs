@@ -52,11 +52,7 @@ impl Reader<'_> {
 }
 
 fn smollm2() -> Option<TextTokenizer> {
-    let Some(path) = std::env::var_os("AVASCOPE_SMOLLM2_GGUF") else {
-        println!("SKIPPED: AVASCOPE_SMOLLM2_GGUF does not name SmolLM2-135M-Instruct.Q4_1.gguf");
-        return None;
-    };
-    let bytes = std::fs::read(path).unwrap();
+    let bytes = crate::model::tests::smollm2()?;
     Some(TextTokenizer::from_gguf(&Reader(&bytes).metadata()).unwrap())
 }
 

@@ -87,6 +87,24 @@ describe('the border', () => {
     expect(count() - paused).toBeLessThanOrEqual(16)
   })
 
+  it('stops for good: it evaluates, keeps a checkpoint, and says that the run has ended', async () => {
+    const engine = new Watched()
+    const { client, notices, until } = connect(engine)
+    const { config } = await client.ask({ type: 'describe' })
+    await client.ask({ type: 'configure', config })
+    const events = () => notices.flatMap((notice) => (notice.kind === 'events' ? notice.events : []))
+    client.run()
+    await until(() => events().some((event) => event.type === 'step'))
+    client.stop()
+    await until(() => notices.some((notice) => notice.kind === 'loop' && notice.ended))
+    expect(engine.order.slice(-2)).toEqual(['evaluate', 'save'])
+    expect(notices.some((notice) => notice.kind === 'checkpoint')).toBe(true)
+    expect(notices.at(-1)).toEqual({ kind: 'loop', state: 'idle', ended: true })
+    const taken = events().length
+    await new Promise((go) => setTimeout(go, 100))
+    expect(events().length).toBe(taken)
+  })
+
   it('after a crash rejects what waits, ends the worker and says so once', async () => {
     const silent: Engine = { handle: () => new Promise(() => undefined) }
     const { client, port, notices, terminated } = connect(silent)
