@@ -21,7 +21,7 @@ use crate::model::{Decoder, Lora, ModelConfig};
 use crate::objective::{Objective, Progress};
 use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
 use crate::text::{TextTokenizer, Truncation};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use std::sync::Arc;
 
 /// A model with its tokenizer, as it came from outside.
