@@ -14,7 +14,7 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         results.data.test.rows, results.config.resamples
     )];
     if !results.checks.is_empty() {
-        all.push("Truths with rows of their own are measured on those. Every truth leaves out rows of which an answer was trained on. Its intervals are each seed's own, over answers, and are not corrected for the number of systems and truths.".into());
+        all.push("Truths with rows of their own are measured on those. Every truth leaves out rows of which an answer was trained or tuned on. Its intervals are each seed's own, over answers, and are not corrected for the number of systems and truths.".into());
     }
     all.extend(results.comparisons.first().map(|comparison| {
         format!(

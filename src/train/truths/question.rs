@@ -4,41 +4,65 @@ use super::{
     EncodedTrace, InterventionPlan, Truth, TruthKind, TruthOptions, TruthResult, edits,
     encode_traces, first_wrong_step, intervention, lexicon, spans,
 };
-use crate::data::{LexiconEntry, Rows, TraceRow};
+use crate::data::{Content, LexiconEntry, Rows, TraceRow};
 use crate::reward::Side;
 use crate::text::{EncodeOptions, TextTokenizer};
+use crate::train::dataset::counted;
 use crate::train::{EncodedRow, Scorer, SkippedRow, TrainError, encode_usable_rows};
 use std::collections::HashSet;
 
-/// What a map was trained on, as far as truths must know it.
+/// What a map was made from, as far as truths must know it.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Every answer's text.
+    /// Every answer's text, without white space around it: chat templates cut it off.
     answers: HashSet<String>,
+    /// Whether rows that settings were chosen on are among them.
+    tuned: bool,
 }
 
 impl Seen {
     /// From the rows that trained the map.
     pub fn of(rows: &Rows) -> Self {
-        let answers = match rows {
-            Rows::Preferences(rows) => rows
-                .iter()
-                .flat_map(|row| [&row.chosen, &row.rejected])
-                .map(|answer| answer.content.answer_text().to_owned())
-                .collect(),
-            Rows::Demonstrations(rows) => rows
-                .iter()
-                .map(|row| row.answer.content.answer_text().to_owned())
-                .collect(),
-        };
-        Self { answers }
+        let mut seen = Self::default();
+        seen.add(rows);
+        seen
     }
 
-    /// Whether an answer of the row was trained on.
+    /// And from rows that its settings were chosen on.
+    #[must_use]
+    pub fn and_tuned_on(mut self, rows: &Rows) -> Self {
+        self.add(rows);
+        self.tuned = true;
+        self
+    }
+
+    fn add(&mut self, rows: &Rows) {
+        let text = |answer: &Content| answer.answer_text().trim().to_owned();
+        match rows {
+            Rows::Preferences(rows) => self.answers.extend(
+                rows.iter()
+                    .flat_map(|row| [&row.chosen, &row.rejected])
+                    .map(|answer| text(&answer.content)),
+            ),
+            Rows::Demonstrations(rows) => self
+                .answers
+                .extend(rows.iter().map(|row| text(&row.answer.content))),
+        }
+    }
+
+    /// Whether an answer of the row is among them.
     fn has(&self, row: &EncodedRow) -> bool {
         row.sides
             .iter()
-            .any(|side| self.answers.contains(&side.encoded.answer_text))
+            .any(|side| self.answers.contains(side.encoded.answer_text.trim()))
+    }
+
+    /// What was done with them.
+    fn how(&self) -> &'static str {
+        match self.tuned {
+            true => "trained or tuned on",
+            false => "trained on",
+        }
     }
 }
 
@@ -64,6 +88,8 @@ pub struct Question {
     entries: Vec<LexiconEntry>,
     interventions: InterventionPlan,
     left_out: usize,
+    /// What was done with an answer of those that are left out.
+    seen: &'static str,
 }
 
 impl Question {
@@ -89,6 +115,7 @@ impl Question {
             entries: Vec::new(),
             interventions: InterventionPlan::default(),
             left_out: 0,
+            seen: Seen::default().how(),
         };
         let mut skipped = Vec::new();
         match (truth.kind, data) {
@@ -136,8 +163,9 @@ impl Question {
         self.rows.is_empty() && self.traces.is_empty()
     }
 
-    /// Leaves out rows and traces of which an answer was trained on. Results say how many.
+    /// Leaves out rows and traces of which an answer was seen. Results say how many.
     pub fn leave_out(&mut self, seen: &Seen) {
+        self.seen = seen.how();
         let before = self.rows.len() + self.traces.len();
         self.rows.retain(|row| !seen.has(row));
         self.traces.retain(|trace| !seen.has(&trace.row));
@@ -149,7 +177,10 @@ impl Question {
         if self.is_empty() {
             return Some(match self.left_out {
                 0 => "there are no rows".into(),
-                n => format!("all of its {n} rows are left out: an answer of theirs is trained on"),
+                n => format!(
+                    "all of its {n} rows are left out: an answer of theirs is {}",
+                    self.seen
+                ),
             });
         }
         let labelled = |sides: &[Side]| {
@@ -194,8 +225,9 @@ impl Question {
         };
         if self.left_out > 0 {
             result.notes.push(format!(
-                "{} rows left out: an answer of theirs was trained on",
-                self.left_out
+                "{} left out: an answer of theirs was {}",
+                counted(self.left_out, "row"),
+                self.seen
             ));
         }
         Ok(result)

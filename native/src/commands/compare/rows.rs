@@ -55,9 +55,8 @@ impl PreparedRows {
         } else {
             None
         };
-        let trained_on = train;
-        let (train, validation, test) =
-            (encode(&trained_on)?, encode(&validation)?, encode(&test)?);
+        let (trained_on, tuned_on) = (train, validation);
+        let (train, validation, test) = (encode(&trained_on)?, encode(&tuned_on)?, encode(&test)?);
         if train.kind() != test.kind() {
             return Err(CompareError::Rows(
                 "`data` and `test_data` hold rows of different kinds: pairs and demonstrations"
@@ -85,7 +84,7 @@ impl PreparedRows {
             )
             .into());
         }
-        let checks = truths.checks(plan, model, &trained_on, test.rows())?;
+        let checks = truths.checks(plan, model, &trained_on, &tuned_on, test.rows())?;
         let summary = DataSummary::of(&config.data, &all, &train, &validation, &test);
         Ok(Self {
             train,

@@ -51,13 +51,14 @@ impl Sources {
         }
     }
 
-    /// Makes the truths ready. `train` are the rows that methods train on: an answer of theirs is asked of no map. `test`
-    /// serve the truths that have no rows of their own.
+    /// Makes the truths ready. `train` are the rows that methods train on, and `validation` those that tuned values are
+    /// chosen on: an answer of theirs is asked of no map. `test` serve the truths that have no rows of their own.
     pub fn checks(
         self,
         plan: &Plan,
         model: &LoadedModel,
         train: &Rows,
+        validation: &Rows,
         test: &[EncodedRow],
     ) -> Result<Checks> {
         let mut checks = Checks {
@@ -67,7 +68,10 @@ impl Sources {
         if plan.truths.is_empty() {
             return Ok(checks);
         }
-        let seen = Seen::of(train);
+        let seen = match plan.tunes() {
+            true => Seen::of(train).and_tuned_on(validation),
+            false => Seen::of(train),
+        };
         let encode = plan.config.train.encode_options(model);
         let entries = plan.config.truths.iter().zip(&plan.truths);
         for ((entry, truth), data) in entries.zip(self.data) {

@@ -74,8 +74,21 @@ fn rows_that_were_trained_on_are_left_out_and_counted() {
     let result = ask(&question);
     assert_eq!(result.answers, own.answers - 2);
     let note = result.notes.last().unwrap();
-    assert!(note.starts_with("1 rows left out"), "{note}");
+    assert_eq!(note, "1 row left out: an answer of theirs was trained on");
     assert!(question.unanswerable().is_none());
+    // What settings were chosen on counts as seen too, also with other white space around it.
+    let mut tuned = ready("intervention", TruthData::None, rows, Some(6), &scorer).unwrap();
+    let spaced = format!(" {}\n", rows[4].sides[0].encoded.answer_text);
+    let chosen_on = json!({"prompt": "p", "completion": spaced}).to_string();
+    let chosen_on = read_jsonl(chosen_on.as_bytes(), "tuned.jsonl").unwrap();
+    tuned.leave_out(&seen.and_tuned_on(&chosen_on));
+    let result = ask(&tuned);
+    assert_eq!(result.answers, own.answers - 4);
+    let note = result.notes.last().unwrap();
+    assert_eq!(
+        note,
+        "2 rows left out: an answer of theirs was trained or tuned on"
+    );
 
     // All of them: nothing is left to ask.
     let mut all = ready("spans", TruthData::Rows(marked()), rows, None, &scorer).unwrap();
