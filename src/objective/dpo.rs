@@ -292,7 +292,12 @@ mod tests {
                 ("logps", steps.log_policy.clone()),
                 ("ref_logps", reference),
             ] {
-                let (chosen, rejected) = sides(row_sum(log_policy), layout.rows / 2);
+                let mut sums = row_sum(log_policy);
+                // The file's numbers are what the loss compares: means per token where it is normalised by length.
+                if dpo.options.length_normalised {
+                    sums = sums / row_sum(steps.mask.clone());
+                }
+                let (chosen, rejected) = sides(sums, layout.rows / 2);
                 check(&format!("{key}_pos"), values(chosen));
                 check(&format!("{key}_neg"), values(rejected));
             }

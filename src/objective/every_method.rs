@@ -9,7 +9,14 @@ use serde_json::{Value, json};
 
 /// Every method as it is by default, and with switches.
 fn subjects() -> Vec<(&'static str, Value)> {
-    let mut all: Vec<(&str, Value)> = METHODS.iter().map(|m| (m.name, json!({}))).collect();
+    // RED's prefix term pulls at prefixes towards a score that it holds fixed: its gradient is by design not the slope of its
+    // value, and its own file holds it against finite differences with that score kept.
+    let options = |name: &str| match name {
+        "red" => json!({"prefix_weight": 0.0}),
+        _ => json!({}),
+    };
+    let names = METHODS.iter().map(|method| method.name);
+    let mut all: Vec<(&str, Value)> = names.map(|name| (name, options(name))).collect();
     all.extend([
         ("ava_d", json!({"lambda": 0.0})),
         ("ava_d", json!({"terminal": "drop", "normalise": "sum"})),
@@ -67,7 +74,11 @@ fn steps_of(objective: &dyn Objective, layout: &Layout, out: &Outputs) -> Steps 
     let per_pair = |numbers: [f32; 2]| Some(Tensor::<1>::from_floats(numbers, &device));
     let labels = like(1.3).sign() * steps.mask.clone();
     let (reference, attention) = (like(0.7).sub_scalar(2.0), like(0.4).add_scalar(1.5));
-    let mut steps = steps.with_reference(reference).with_attention(attention);
+    let prefixes = out.mean.clone().narrow(1, 0, steps.mask.dims()[1]);
+    let mut steps = steps
+        .with_reference(reference)
+        .with_attention(attention)
+        .with_prefix_scores(prefixes);
     steps.extras.margin = per_pair([0.3, 0.8]);
     steps.extras.strength = per_pair([0.6, -0.2]);
     steps.extras.sign = per_pair([1.0, -1.0]);
