@@ -398,9 +398,14 @@ pub fn optimum_kept(
     let free: Vec<usize> = (0..world.states())
         .filter(|&s| !world.is_terminal(s) && world.cell(s) != Cell::Wall)
         .collect();
+    // Values are accurate to 1e-10 / (1 - gamma): closer to each other than ten times that, actions are equally good.
+    let tie = match gamma < 1.0 {
+        true => (1e-9 / (1.0 - gamma)).max(1e-6),
+        false => 1e-6,
+    };
     let best = |row: [f64; 4]| {
         let top = row.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        row.map(|q| q >= top - 1e-6)
+        row.map(|q| q >= top - tie)
     };
     let (mut largest_difference, mut changed) = (0.0f64, [0, 0]);
     for (which, end_zero) in [true, false].into_iter().enumerate() {

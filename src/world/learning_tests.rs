@@ -45,7 +45,7 @@ fn a_race_counts_steps_and_shaping_keeps_the_optimum() {
         config.learner.learner.gamma = 0.99;
         config
     };
-    let result = race(&world, &rewards, &demonstration, &config(3)).unwrap();
+    let result = race(&world, &rewards, &demonstration, &config(5)).unwrap();
     assert_eq!(result.demonstration_steps, 7);
     assert!(result.random_value < result.good_value && result.good_value < result.best_value);
     assert_eq!(result.kept.changed, 0);
@@ -58,8 +58,18 @@ fn a_race_counts_steps_and_shaping_keeps_the_optimum() {
         assert!(racer.steps.unwrap() >= 7, "{racer:?}");
         assert!(racer.value_at_the_end <= result.best_value + 1e-9);
     }
-    let median = |i: usize| result.heats[i].median_steps.value.unwrap_or(f64::INFINITY);
-    assert!(median(2) < median(0), "{result:?}");
+    // The slowest shaped learner is quicker than the quickest of the same learners without shaping. Were both alike, five
+    // against five would part like this once in 252 times.
+    let steps = |i: usize| -> Vec<usize> {
+        let racers = &result.heats[i].racers;
+        racers
+            .iter()
+            .map(|r| r.steps.unwrap_or(usize::MAX))
+            .collect()
+    };
+    let names = names.into_iter().zip((0..3).map(steps));
+    println!("steps to a good policy: {:?}", names.collect::<Vec<_>>());
+    assert!(steps(2).iter().max() < steps(1).iter().min(), "{result:?}");
     // The same seeds run the same race, and one seed's run does not depend on how many there are.
     let alone = race(&world, &rewards, &demonstration, &config(1)).unwrap();
     for (heat, other) in result.heats.iter().zip(&alone.heats) {
@@ -91,6 +101,13 @@ fn a_median_among_learners_that_never_got_there_is_undefined() {
         assert!(heat.racers.iter().all(|r| !r.good_at_the_end));
         let reason = heat.median_steps.undefined.as_deref().unwrap();
         assert!(reason.contains("1 episodes"), "{reason}");
+    }
+    // Where all rewards are equal and no policy is better than another, there is nothing to count steps to.
+    let flat = race(&world, &[0.0; 18], &[0, 1], &config(2, 2)).unwrap();
+    assert_eq!(flat.best_value, flat.random_value);
+    for heat in &flat.heats {
+        let reason = heat.median_steps.undefined.as_deref().unwrap();
+        assert!(reason.contains("as good as the best"), "{reason}");
     }
     for bad in [
         RaceConfig {

@@ -83,12 +83,13 @@ pub struct GridworldArgs {
         default_value_t = 1.0
     )]
     pub prior_std: f64,
-    /// Weight of AVRIL's TD term. 1 as in its public code; where it is not below --kappa, sigma has no least value.
+    /// Weight of AVRIL's TD term; 0.25 as for language models. Its public code has 1, but where lambda is not below
+    /// --kappa, sigma has no least value of its own.
     #[arg(
         help_heading = "Posteriors",
         long,
         value_name = "X",
-        default_value_t = 1.0
+        default_value_t = 0.25
     )]
     pub lambda: f64,
     /// Weight of AVRIL's KL to the prior.

@@ -22,6 +22,10 @@ use serde::Serialize;
 const MOST_CELLS: usize = 100;
 /// Most episodes in all.
 const MOST_DEMONSTRATIONS: usize = 10_000;
+/// Most numbers of demonstrations: each has a sampler of its own at the same time, and a column of the table.
+const MOST_STUDIES: usize = 8;
+/// Most steps of all episodes together, which are held in memory.
+const MOST_STEPS: usize = 1_000_000;
 /// Largest map file in bytes: more than the largest world needs.
 const MOST_BYTES: u64 = 1 << 20;
 /// Independent draws below which a reference is called uncertain; 400 is a usual least.
@@ -71,6 +75,7 @@ pub fn run(args: GridworldArgs) -> Result<()> {
     }
     let (avril, birl, races) = configs(&args);
     check(&args, &avril, &races)?;
+    birl.check(free_cells)?;
     let rewards = world.state_rewards(args.step_reward, args.goal_reward, args.cliff_reward);
     let episodes = demonstrations(&world, &rewards, &args)?;
     let device = open_device(&args.device)?;
@@ -82,6 +87,13 @@ pub fn run(args: GridworldArgs) -> Result<()> {
             args.demonstrations.len(),
             args.chains,
             args.warmup.saturating_add(args.draws)
+        );
+    }
+    if args.lambda >= args.kappa {
+        say!(
+            "warning   --lambda {} is not below --kappa {}: AVRIL's sigma then has no least value of its own, and falls as long as training goes on where residuals agree",
+            args.lambda,
+            args.kappa
         );
     }
 
@@ -216,7 +228,7 @@ fn configs(args: &GridworldArgs) -> (AvrilTableConfig, BirlConfig, RaceConfig) {
     (avril, birl, races)
 }
 
-/// What can be refused before anything is computed; the sampler refuses its own settings as soon as it starts.
+/// What can be refused before anything is computed, but for the sampler's settings.
 fn check(args: &GridworldArgs, avril: &AvrilTableConfig, races: &RaceConfig) -> Result<()> {
     let usage = |message: String| Err(exit::with_code(exit::USAGE, message));
     let counts = &args.demonstrations;
@@ -231,6 +243,20 @@ fn check(args: &GridworldArgs, avril: &AvrilTableConfig, races: &RaceConfig) -> 
         return usage(format!(
             "--demonstrations {}: give the numbers in rising order, each once",
             list(counts)
+        ));
+    }
+    if counts.len() > MOST_STUDIES {
+        return usage(format!(
+            "--demonstrations has {} numbers; give at most {MOST_STUDIES}",
+            counts.len()
+        ));
+    }
+    let longest = counts.last().copied().unwrap_or(0);
+    if longest.saturating_mul(args.limit) > MOST_STEPS {
+        return usage(format!(
+            "{longest} demonstrations of at most --limit {} steps may have {} steps; at most {MOST_STEPS} are held: ask for fewer, or shorter ones",
+            args.limit,
+            longest.saturating_mul(args.limit)
         ));
     }
     for (name, value) in [

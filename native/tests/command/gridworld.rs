@@ -186,6 +186,15 @@ fn maps_and_settings_that_cannot_be_used_are_refused_in_words() {
         ("--good 2", ["good is 2", "above 0"]),
         ("--lambda=-1", ["lambda", "at least 0"]),
         ("--limit 0", ["limit is 0", "1..="]),
+        (
+            "--demonstrations 1,2,3,4,5,6,7,8,9",
+            ["9 numbers", "at most 8"],
+        ),
+        ("--draws 3", ["4 draws", "of 3 draws"]),
+        (
+            "--demonstrations 10000 --limit 101",
+            ["1010000 steps", "fewer, or shorter"],
+        ),
     ] {
         avascope(here, &format!("gridworld {FEW} {more}"), &[])
             .code(2)

@@ -1,7 +1,7 @@
 use super::*;
 use crate::train::gridworld::{Study, growth};
 use crate::world::birl::{BirlConfig, sample_posterior};
-use crate::world::{Episode, Gridworld, Rng, boltzmann, sarsa_rows};
+use crate::world::{Cell, Episode, Gridworld, Rng, boltzmann, sarsa_rows};
 
 fn demonstrations(map: &str, n: usize, limit: usize) -> (Gridworld, Vec<f64>, Vec<Episode>) {
     let world = Gridworld::from_map(map).unwrap();
@@ -99,6 +99,73 @@ fn with_equal_weights_and_one_certain_residual_sigma_falls_without_end() {
     let wide = train(&world, &[row; 3], &config(0.25, 3000));
     assert!((wide.stds[1].powi(2) - 0.75).abs() < 0.1, "{wide:?}");
     assert_eq!(wide.at_floor, 0);
+}
+
+/// Both posteriors from `n` demonstrations, with AVRIL's weight lambda.
+fn study(lambda: f64, n: usize) -> Study {
+    let (world, rewards, episodes) = demonstrations("...G\n.#.C\nS...", 80, 40);
+    let rows = sarsa_rows(&episodes[..n]);
+    let birl = BirlConfig {
+        beta: 3.0,
+        draws: 4000,
+        ..BirlConfig::default()
+    };
+    let table = train(&world, &rows, &config(lambda, 3000));
+    let posterior = sample_posterior(&world, &rows, &birl).unwrap();
+    let study = Study::new(&world, &rewards, &episodes[..n], &table, &birl, &posterior).unwrap();
+    println!("lambda {lambda}, {n} demonstrations, {:?}", study.mcmc);
+    for s in &study.states {
+        println!(
+            "  {:?} {}: true {:+.1}, entered {}, AVRIL {:+.3} ({:.3}), exact {:+.3} ({:.3}) +- {:.3}",
+            s.cell,
+            s.state,
+            s.truth,
+            s.entered,
+            s.avril_mean,
+            s.avril_std,
+            s.mcmc_mean,
+            s.mcmc_std,
+            s.mcmc_standard_error
+        );
+    }
+    println!("  entered: {:?}", study.entered_states);
+    // A claim about the approximation needs a reference that has settled.
+    assert!(study.mcmc.worst_r_hat < 1.01 && study.mcmc.fewest_effective_draws > 400.0);
+    study
+}
+
+#[test]
+fn the_variational_posterior_is_held_against_the_sampled_one() {
+    let (few, many) = (study(0.25, 5), study(0.25, 80));
+    assert!(few.avril_at_floor + many.avril_at_floor == 0);
+    // At a minimum kappa s^2 - (kappa - lambda) s = lambda E[(d - mu)^2] >= 0 with s = sigma^2: with weights 0.25 and 1 no
+    // sigma of an entered state is below sqrt(0.75), however many demonstrations there are. The margin is Adam's.
+    let least = 0.75f64.sqrt() - 0.01;
+    for s in many.states.iter().filter(|s| s.entered > 0) {
+        assert!(s.avril_std > least, "{s:?}");
+    }
+    // The exact sigma narrows in every state. A sigma from n draws is known to 1 / sqrt(2 n), so with 1,000 draws or more
+    // the ratio of two is known to 3.2 %: what follows lies four times that away from 1.
+    let draws = |study: &Study| study.mcmc.fewest_effective_draws;
+    assert!(draws(&few).min(draws(&many)) > 1000.0);
+    let both = growth(&[few.clone(), many.clone()]).unwrap();
+    println!("{both:?}");
+    assert_eq!(both.mcmc_smaller, both.states);
+    assert!(both.mcmc_ratio < 0.87 && both.avril_ratio > 0.98);
+    // So AVRIL is too wide everywhere, and its interval holds every exact mean.
+    let agreement = &many.entered_states;
+    assert!(agreement.least_std_ratio > 1.0 && agreement.coverage.value == Some(1.0));
+    // Its means point the right way: of ten unrelated pairs, one in twenty correlates by more than 0.549.
+    assert_eq!(agreement.count, 10);
+    assert!(agreement.pearson.value.unwrap() > 0.549);
+    // But residuals choose the smallest rewards that explain the actions: mu = lambda d / (lambda + s), and s >= 0.75.
+    let goal = many.states.iter().find(|s| s.cell == Cell::Goal).unwrap();
+    let low = goal.mcmc_mean - 4.0 * goal.mcmc_standard_error;
+    assert!(goal.avril_mean > 0.0 && goal.avril_mean < low / 4.0);
+    // The reference itself holds the truth: three sigma of twenty-two rewards are left by chance in 6 % of all cases.
+    for s in few.states.iter().chain(&many.states) {
+        assert!((s.mcmc_mean - s.truth).abs() < 3.0 * s.mcmc_std, "{s:?}");
+    }
 }
 
 #[test]
