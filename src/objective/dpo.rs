@@ -291,7 +291,11 @@ mod tests {
                 ("logps", steps.log_policy.clone()),
                 ("ref_logps", reference),
             ] {
-                let (chosen, rejected) = sides(row_sum(log_policy), layout.rows / 2);
+                let mut sequence = row_sum(log_policy);
+                if dpo.options.length_normalised {
+                    sequence = sequence / row_sum(steps.mask.clone());
+                }
+                let (chosen, rejected) = sides(sequence, layout.rows / 2);
                 check(&format!("{key}_pos"), values(chosen));
                 check(&format!("{key}_neg"), values(rejected));
             }
