@@ -128,6 +128,25 @@ mean: number,
  */
 margin?: number, };
 
+export type ScoreTotal = { 
+/**
+ * Of the last token's mean.
+ */
+last: number, 
+/**
+ * Of the sum of the means.
+ */
+sum: number, 
+/**
+ * Of the mean of the means.
+ */
+mean: number, 
+/**
+ * Of the difference of the two answers' ranking scores, where the row is a pair; their own spreads are taken as
+ * independent.
+ */
+margin?: number, };
+
 export type AnswerScore = { 
 /**
  * The last token's mean.
@@ -148,7 +167,11 @@ sum_std: number,
 /**
  * Ignorance about these scores, where it was asked for.
  */
-ignorance?: ScoreIgnorance, };
+ignorance?: ScoreIgnorance, 
+/**
+ * Own spread and ignorance together; absent where either is.
+ */
+total?: ScoreTotal, };
 
 export type TokenRewardRecord = { 
 /**
