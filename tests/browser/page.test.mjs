@@ -87,7 +87,11 @@ test('stopping ends a run for good, and AVA-d shows one answer a row and learns 
     await by(page, 'method').selectOption('ava_d');
     await page.waitForFunction(() => document.querySelectorAll('.answer').length === 1);
     assert.equal(await page.locator('.answer').getAttribute('data-side'), 'answer');
-    await by(page, 'step').click();
+    // The residual's weight is warmed up from zero, so the first step moves the language model and no reward.
+    for (const wanted of [1, 2, 3]) {
+      await by(page, 'step').click();
+      await page.waitForFunction((count) => Number.parseInt(document.querySelector('[data-testid="step-count"]').textContent, 10) === count, wanted);
+    }
     await page.waitForFunction(() => [...document.querySelectorAll('[data-testid="token"]')].some((token) => Number(token.dataset.mean) !== 0));
     assert.deepEqual(problems, []);
   });
@@ -274,7 +278,7 @@ test('wherever the page writes ± or σ it says which uncertainty that is', asyn
     for (const place of ['.legend', '.scores', '.provenance', '[data-testid="chart-truth"]']) {
       const text = await page.locator(place).first().innerText();
       assert.doesNotMatch(text, says, place);
-      assert.match(text, /gives a mean only/, place);
+      assert.match(text, /gives a mean only|nothing was learned of it/, place);
     }
   });
 });
