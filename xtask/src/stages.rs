@@ -7,10 +7,13 @@ use crate::page;
 use crate::system::{Gpu, ensure_chromium, ensure_gpu};
 use crate::tools::{House, WASM_TARGET, run};
 use anyhow::{Result, bail};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Tells the library's tests that a GPU is expected: without it those that need one say that they are skipped.
 const TEST_WGPU: &str = "AVASCOPE_TEST_WGPU";
+/// Where the tests on a real model find it.
+const TEST_SMOLLM2: &str = "AVASCOPE_SMOLLM2_GGUF";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -220,7 +223,34 @@ fn test(house: &House) -> Result<()> {
             cargo.env_remove(TEST_WGPU);
         }
     }
+    ensure_small_model(house, &mut cargo)?;
     run(&mut cargo)
+}
+
+/// Fetches SmolLM2 with the command that was just built and tells the tests where it lies. It is the one thing that comes
+/// through Python's pip; without that, or without a network, its tests are skipped and say so.
+fn ensure_small_model(house: &House, cargo: &mut Command) -> Result<()> {
+    run(&mut house.cargo(&["build", "--release", "--workspace"]))?;
+    let mut fetch = house.command(house.binary("avascope"));
+    let fetched = fetch.args(["fetch", "smollm2"]).output();
+    match fetched {
+        Ok(done) if done.status.success() => {
+            let path = String::from_utf8_lossy(&done.stdout).trim().to_string();
+            println!("The tests on SmolLM2-135M read {path}.");
+            cargo.env(TEST_SMOLLM2, path);
+        }
+        Ok(done) => {
+            let why = String::from_utf8_lossy(&done.stderr);
+            let why = why.trim().lines().last().unwrap_or("no reason was given");
+            println!("SKIPPED: the tests on SmolLM2-135M, since it could not be fetched: {why}");
+        }
+        Err(error) => {
+            println!(
+                "SKIPPED: the tests on SmolLM2-135M, since the command did not start: {error}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn unit(house: &House) -> Result<()> {
