@@ -145,6 +145,34 @@ fn unknown_states(world: &Gridworld) -> Vec<usize> {
         .collect()
 }
 
+impl BirlConfig {
+    /// Whether a world of which `states` can be entered can be sampled with these settings: said before anything is computed.
+    ///
+    /// # Errors
+    /// [`BirlError::Work`].
+    pub fn check_work(&self, states: usize) -> Result<(), BirlError> {
+        let &Self {
+            chains,
+            draws,
+            warmup,
+            ..
+        } = self;
+        let work = chains
+            .checked_mul(draws)
+            .and_then(|n| n.checked_mul(states));
+        let sensible = work.is_some_and(|n| n <= MOST_NUMBERS) && warmup <= MOST_NUMBERS;
+        match chains >= 2 && draws >= 4 && sensible {
+            true => Ok(()),
+            false => Err(BirlError::Work {
+                chains,
+                draws,
+                states,
+                most: MOST_NUMBERS,
+            }),
+        }
+    }
+}
+
 fn check(world: &Gridworld, rows: &[SarsaRow], config: &BirlConfig) -> Result<(), BirlError> {
     within(
         "beta",
@@ -252,23 +280,7 @@ pub fn sample_posterior(
 ) -> Result<Posterior, BirlError> {
     check(world, rows, config)?;
     let states = unknown_states(world);
-    let work = config
-        .chains
-        .checked_mul(config.draws)
-        .and_then(|n| n.checked_mul(states.len()));
-    if config.chains < 2
-        || config.draws < 4
-        || work.is_none_or(|n| n > MOST_NUMBERS)
-        || config.warmup > MOST_NUMBERS
-    {
-        let (chains, draws, states) = (config.chains, config.draws, states.len());
-        return Err(BirlError::Work {
-            chains,
-            draws,
-            states,
-            most: MOST_NUMBERS,
-        });
-    }
+    config.check_work(states.len())?;
     let counts = counts(world, rows);
     let mut draws = Vec::new();
     let mut accepted = 0usize;
