@@ -36,10 +36,58 @@ pub struct BirlConfig {
     /// Sweeps (as many proposals as unknown states, and one common shift) that are thrown away while directions and step
     /// sizes adapt.
     pub warmup: usize,
-    /// Sweeps kept, one draw each. Neighbouring draws are alike. Read [`Posterior::worst_r_hat`] before the posterior is used as a reference, and draw more if need be.
+    /// Sweeps kept, one draw each. Neighbouring draws are alike: read [`Posterior::worst_r_hat`] and
+    /// [`Posterior::fewest_effective_draws`] before the posterior is used as a reference, and draw more if need be.
     pub draws: usize,
     /// Seed; chain c uses stream c of it.
     pub seed: u64,
+}
+
+impl BirlConfig {
+    /// Checks the ranges and the work of sampling the rewards of `states` states that can be entered, so that a caller can
+    /// refuse settings before it computes anything else.
+    ///
+    /// # Errors
+    /// The setting that is out of range; too little or too much work.
+    pub fn check(&self, states: usize) -> Result<(), BirlError> {
+        within(
+            "beta",
+            self.beta,
+            self.beta.is_finite() && self.beta >= 0.0,
+            "beta >= 0, finite",
+        )?;
+        within(
+            "gamma",
+            self.gamma,
+            (0.0..1.0).contains(&self.gamma),
+            "0..1, below 1",
+        )?;
+        let std = self.prior_std;
+        within(
+            "prior_std",
+            std,
+            std.is_finite() && std > 0.0,
+            "prior_std > 0, finite",
+        )?;
+        let (chains, draws) = (self.chains, self.draws);
+        let work = chains
+            .checked_mul(draws)
+            .and_then(|n| n.checked_mul(states));
+        if chains < 2
+            || draws < 4
+            || work.is_none_or(|n| n > MOST_NUMBERS)
+            || self.warmup > MOST_NUMBERS
+        {
+            return Err(BirlError::Work {
+                chains,
+                draws,
+                warmup: self.warmup,
+                states,
+                most: MOST_NUMBERS,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Default for BirlConfig {
@@ -76,13 +124,15 @@ pub enum BirlError {
     },
     /// Too little or too much to sample.
     #[error(
-        "{chains} chains of {draws} draws over {states} states; give at least 2 chains, 4 draws, and at most {most} numbers in all"
+        "{chains} chains of {draws} draws over {states} states after {warmup} sweeps of warm-up; give at least 2 chains and 4 draws, at most {most} numbers (chains x draws x states) in all, and at most as many sweeps of warm-up"
     )]
     Work {
         /// Chains asked for.
         chains: usize,
         /// Draws a chain.
         draws: usize,
+        /// Sweeps of warm-up a chain.
+        warmup: usize,
         /// States with a reward.
         states: usize,
         /// Largest product of the three.
@@ -145,54 +195,7 @@ fn unknown_states(world: &Gridworld) -> Vec<usize> {
         .collect()
 }
 
-impl BirlConfig {
-    /// Whether a world of which `states` can be entered can be sampled with these settings: said before anything is computed.
-    ///
-    /// # Errors
-    /// [`BirlError::Work`].
-    pub fn check_work(&self, states: usize) -> Result<(), BirlError> {
-        let &Self {
-            chains,
-            draws,
-            warmup,
-            ..
-        } = self;
-        let work = chains
-            .checked_mul(draws)
-            .and_then(|n| n.checked_mul(states));
-        let sensible = work.is_some_and(|n| n <= MOST_NUMBERS) && warmup <= MOST_NUMBERS;
-        match chains >= 2 && draws >= 4 && sensible {
-            true => Ok(()),
-            false => Err(BirlError::Work {
-                chains,
-                draws,
-                states,
-                most: MOST_NUMBERS,
-            }),
-        }
-    }
-}
-
-fn check(world: &Gridworld, rows: &[SarsaRow], config: &BirlConfig) -> Result<(), BirlError> {
-    within(
-        "beta",
-        config.beta,
-        config.beta.is_finite() && config.beta >= 0.0,
-        "beta >= 0, finite",
-    )?;
-    within(
-        "gamma",
-        config.gamma,
-        (0.0..1.0).contains(&config.gamma),
-        "0..1, below 1",
-    )?;
-    let std = config.prior_std;
-    within(
-        "prior_std",
-        std,
-        std.is_finite() && std > 0.0,
-        "prior_std > 0, finite",
-    )?;
+fn check_rows(world: &Gridworld, rows: &[SarsaRow]) -> Result<(), BirlError> {
     for (row, r) in rows.iter().enumerate() {
         if r.action >= 4 || world.cell(r.state) == Cell::Wall || world.is_terminal(r.state) {
             return Err(BirlError::Row {
@@ -251,7 +254,9 @@ pub fn log_posterior(
     rewards: &[f64],
     config: &BirlConfig,
 ) -> Result<f64, BirlError> {
-    check(world, rows, config)?;
+    let states = unknown_states(world);
+    config.check(states.len())?;
+    check_rows(world, rows)?;
     if rewards.len() != world.states() {
         let (found, expected) = (rewards.len(), world.states());
         return Err(GridError::States {
@@ -262,7 +267,7 @@ pub fn log_posterior(
         .into());
     }
     let plan = world.value_iteration(|_, _, next| rewards[next], config.gamma)?;
-    let prior: f64 = unknown_states(world)
+    let prior: f64 = states
         .iter()
         .map(|&s| (rewards[s] / config.prior_std).powi(2))
         .sum();
@@ -272,15 +277,15 @@ pub fn log_posterior(
 /// Draws from the posterior over the rewards of all states, given rows (only s and a of each are used).
 ///
 /// # Errors
-/// Settings or rows outside their range; more work than is sensible.
+/// Settings or rows outside their range; too little or too much work.
 pub fn sample_posterior(
     world: &Gridworld,
     rows: &[SarsaRow],
     config: &BirlConfig,
 ) -> Result<Posterior, BirlError> {
-    check(world, rows, config)?;
     let states = unknown_states(world);
-    config.check_work(states.len())?;
+    config.check(states.len())?;
+    check_rows(world, rows)?;
     let counts = counts(world, rows);
     let mut draws = Vec::new();
     let mut accepted = 0usize;

@@ -72,7 +72,7 @@ pub fn run(args: GridworldArgs) -> Result<()> {
     }
     let (avril, birl, races) = configs(&args);
     check(&args, &avril, &races)?;
-    birl.check_work(free_cells)?;
+    birl.check(free_cells)?;
     let rewards = world.state_rewards(args.step_reward, args.goal_reward, args.cliff_reward);
     let episodes = demonstrations(&world, &rewards, &args)?;
     let device = open_device(&args.device)?;
@@ -233,7 +233,7 @@ fn configs(args: &GridworldArgs) -> (AvrilTableConfig, BirlConfig, RaceConfig) {
     (avril, birl, races)
 }
 
-/// What can be refused before anything is computed.
+/// What can be refused before anything is computed, but for the sampler's settings.
 fn check(args: &GridworldArgs, avril: &AvrilTableConfig, races: &RaceConfig) -> Result<()> {
     let usage = |message: String| Err(exit::with_code(exit::USAGE, message));
     let counts = &args.demonstrations;

@@ -33,7 +33,9 @@ fn what_diverges_and_what_cannot_be_sampled_is_said_in_its_own_words() {
         .says(&["--learning-rate"]);
     assert!(!diverged.err.contains("checkpoint"), "{}", diverged.err);
     for more in ["--chains 1", "--draws 0"] {
-        let refused = of(more).code(2).says(&["give at least 2 chains, 4 draws"]);
+        let refused = of(more)
+            .code(2)
+            .says(&["give at least 2 chains and 4 draws"]);
         assert!(!refused.err.contains("AVRIL trained"), "{}", refused.err);
     }
 }
