@@ -87,7 +87,8 @@ pub enum Command {
 #[derive(ClapArgs, Debug, Clone)]
 #[command(next_help_heading = "Rows and model")]
 pub struct ModelArgs {
-    /// `world` (built in), a Hugging Face directory, a .gguf file, or a llama2.c .bin file.
+    /// `world` (built in, a vocabulary of some 350 words, for its own rows only), a Hugging Face directory, a .gguf file, or a
+    /// llama2.c .bin file. Where absent: `world` for train and bench, the run's own for a run.
     #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
     /// The tokenizer of a llama2.c model (tok*.bin), or a tokenizer.json that replaces the model's own.
@@ -324,7 +325,8 @@ pub struct EvalArgs {
     /// intervention[=FILE] (tokens deleted, swapped and rewritten). Without FILE the scored rows serve. A truth is passed
     /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
     /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
-    /// lengths, a shuffled map). Results go to trust.json beside the checkpoint: a map that passed every truth it was held
+    /// lengths, a shuffled map), with at least 10 answers behind it; with fewer it is undecided and counts neither way.
+    /// --limit also cuts a truth's own rows. Results go to trust.json beside the checkpoint: a map that passed every truth it was held
     /// against is `checked` from then on if people's labels were among them (edits, spans, steps or lexicon), any other is
     /// `exploratory`: intervention alone makes no map checked. Rows whose answer was trained on are left out.
     #[arg(long = "truth", value_name = "KIND[=FILE]")]
@@ -422,6 +424,14 @@ pub struct RewardBenchArgs {
     pub credit: String,
 }
 
+/// Reads a SHA-256, in lower case.
+fn sha256(text: &str) -> Result<String, String> {
+    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("a SHA-256 has 64 hexadecimal digits".into()),
+    }
+}
+
 /// Reads a number of tokens.
 fn tokens_per_answer(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -509,6 +519,8 @@ pub enum DataCommand {
 
 /// `avascope data doubtful`.
 #[derive(ClapArgs, Debug)]
+// The rows come first: after --ensemble every word is a run.
+#[command(override_usage = "avascope data doubtful [OPTIONS] <DATA> --ensemble <RUN> <RUN>...")]
 pub struct DoubtfulArgs {
     /// The pairs. Best are pairs that the runs did not train on: their own look stronger than they are.
     #[arg(value_hint = ValueHint::AnyPath)]
@@ -539,8 +551,8 @@ pub struct FetchArgs {
     /// Where to put it; a folder of the user's cache where absent.
     #[arg(long, short, value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
-    /// Expected SHA-256 of the file, for a source that this program does not know.
-    #[arg(long)]
+    /// Expected SHA-256 of the file: 64 hexadecimal digits.
+    #[arg(long, value_parser = sha256)]
     pub sha256: Option<String>,
     /// Branch, tag or commit of a Hugging Face repository.
     #[arg(long, default_value = "main")]

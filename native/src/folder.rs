@@ -102,8 +102,85 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Writes beside the target, flushes to the disk, and renames: a crash or a full disk leaves the old file whole.
+/// Where bytes for a path go.
+enum Target {
+    /// Into a file of that path, the end of all symbolic links: replaced as a whole.
+    File(PathBuf),
+    /// Through what is there: a device, a pipe or a socket is written to and never replaced.
+    Through,
+}
+
+/// Most symbolic links that are followed, as on Linux.
+const MOST_LINKS: usize = 40;
+
+/// Follows symbolic links by hand, also one whose end is not there yet.
+fn target(path: &Path) -> std::io::Result<Target> {
+    let mut at = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let kind = match fs::symlink_metadata(&at) {
+            Ok(found) => found.file_type(),
+            // Nothing is there yet; or the write itself says what is wrong with the path.
+            Err(_) => return Ok(Target::File(at)),
+        };
+        if kind.is_file() || kind.is_dir() {
+            return Ok(Target::File(at));
+        }
+        // What /dev/stdout and its like end in is an open file, whatever its path was.
+        if !kind.is_symlink() || at.starts_with("/proc") || at.starts_with("/dev/fd") {
+            return Ok(Target::Through);
+        }
+        let to = fs::read_link(&at)?;
+        at = at.parent().unwrap_or(Path::new("")).join(to);
+    }
+    Err(std::io::Error::other("too many symbolic links"))
+}
+
+/// Refuses an output that is one of the inputs: it would be replaced by what is made of it.
+pub fn refuse_inputs(out: Option<&Path>, inputs: &[&Path]) -> Result<()> {
+    let Some(out) = out else {
+        return Ok(());
+    };
+    // What is not there, or no regular file, cannot be replaced.
+    let place = |path: &Path| {
+        let whole = fs::canonicalize(path).ok()?;
+        whole.is_file().then_some(whole)
+    };
+    let Some(whole) = place(out) else {
+        return Ok(());
+    };
+    match inputs
+        .iter()
+        .any(|input| place(input).as_ref() == Some(&whole))
+    {
+        true => Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "--out {} is a file that is read here, and would be replaced; choose another --out",
+                out.display()
+            ),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Writes beside the target, flushes to the disk, and renames: a crash or a full disk leaves the old file whole. Symbolic
+/// links stay, and the file that they lead to is replaced; a device, a pipe or a socket is written to.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let named = || format!("cannot write {}", path.display());
+    let resolved = match target(path).with_context(named)? {
+        Target::File(file) => file,
+        Target::Through => {
+            let mut open = fs::OpenOptions::new()
+                .append(true)
+                .open(path)
+                .with_context(named)?;
+            return open
+                .write_all(bytes)
+                .and_then(|()| open.flush())
+                .with_context(named);
+        }
+    };
+    let path = resolved.as_path();
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -164,6 +241,60 @@ mod tests {
                 .all(|name| !name.to_string_lossy().contains("partial")),
             "{left:?}"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_the_file_they_lead_to_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), b"old").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::os::unix::fs::symlink(at("link"), at("second")).unwrap();
+        std::os::unix::fs::symlink("not yet there", at("dangling")).unwrap();
+        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        write_atomic(&at("second"), b"new").unwrap();
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        write_atomic(&at("dangling"), b"x").unwrap();
+        assert_eq!(fs::read(at("not yet there")).unwrap(), b"x");
+        for name in ["link", "second", "dangling"] {
+            assert!(at(name).is_symlink(), "{name}");
+        }
+        assert!(write_atomic(&at("loop"), b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_to_and_stays_one() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for path in [&pipe, &link] {
+            let read = {
+                let pipe = pipe.clone();
+                std::thread::spawn(move || fs::read(pipe).unwrap())
+            };
+            write_atomic(path, b"lines").unwrap();
+            assert_eq!(read.join().unwrap(), b"lines");
+        }
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn an_output_that_is_an_input_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("rows"), b"x").unwrap();
+        let (rows, other) = (at("rows"), at("other"));
+        let same = folder.path().join(".").join("rows");
+        let said = refuse_inputs(Some(&same), &[&other, &rows]).unwrap_err();
+        assert!(said.to_string().contains("choose another --out"), "{said}");
+        refuse_inputs(Some(&other), &[&rows, &other]).unwrap();
+        refuse_inputs(None, &[&rows]).unwrap();
     }
 
     #[test]

@@ -14,6 +14,12 @@ pub const WORLD: &str = "world";
 /// Opens a model. `source` is `world`, a directory or a file.
 pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Result<LoadedModel> {
     if source == WORLD {
+        if let Some(tokenizer) = tokenizer {
+            return Err(misplaced(
+                tokenizer,
+                "the built-in model `world` has a vocabulary of its own",
+            ));
+        }
         return avascope::train::world_model(&device.device)
             .map_err(|error| exit::with_code(exit::DATA, format!("{source}: {error}")));
     }
@@ -51,12 +57,29 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
         contents.insert(file_name(path), read(path)?);
     }
     if let Some(path) = tokenizer {
+        let bytes = read(path)?;
         let name = if path.extension().is_some_and(|e| e == "bin") {
+            if !paths
+                .iter()
+                .any(|path| path.extension().is_some_and(|e| e == "bin"))
+            {
+                return Err(misplaced(
+                    path,
+                    &format!(
+                        "a .bin tokenizer goes with a llama2.c .bin model, and {source} is none"
+                    ),
+                ));
+            }
             "tok.bin"
-        } else {
+        } else if bytes.trim_ascii_start().starts_with(b"{") {
             "tokenizer.json"
+        } else {
+            return Err(misplaced(
+                path,
+                "it is neither a llama2.c tokenizer (.bin) nor a tokenizer.json",
+            ));
         };
-        contents.insert(name.into(), read(path)?);
+        contents.insert(name.into(), bytes);
     }
     let files: Files<'_> = contents
         .iter()
@@ -67,6 +90,17 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
         .map_or_else(|| source.into(), |n| n.to_string_lossy().into_owned());
     open_model(&name, &files, &device.device)
         .map_err(|error| exit::with_code(exit::DATA, format!("{source}: {error}")))
+}
+
+/// A tokenizer that would not be read.
+fn misplaced(tokenizer: &Path, why: &str) -> anyhow::Error {
+    exit::with_code(
+        exit::USAGE,
+        format!(
+            "--tokenizer {}: {why}; leave --tokenizer out, or name one that fits the model",
+            tokenizer.display()
+        ),
+    )
 }
 
 fn is_model_file(path: &Path) -> bool {

@@ -165,7 +165,13 @@ fn checked_system(label: &str, index: usize, plan: &Plan, cells: &[&CellRecord])
             .into_iter()
             .filter_map(|name| over_seeds(name, &found))
             .collect(),
-        notes: first.map_or_else(Vec::new, |result| result.notes.clone()),
+        notes: first.map_or_else(Vec::new, |result| {
+            let verdict = result.undecided().then(|| result.verdict());
+            verdict
+                .into_iter()
+                .chain(result.notes.iter().cloned())
+                .collect()
+        }),
     }
 }
 

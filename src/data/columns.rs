@@ -80,11 +80,13 @@ pub(super) enum Converted {
     Skipped,
 }
 
-/// Columns of an object that hold something.
+/// Columns of an object; those that are `null`, and so count as absent, say so.
 pub(super) fn found(row: &Columns) -> Vec<String> {
     row.iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, _)| name.clone())
+        .map(|(name, value)| match value.is_null() {
+            true => format!("{name} (null)"),
+            false => name.clone(),
+        })
         .collect()
 }
 

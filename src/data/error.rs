@@ -107,11 +107,12 @@ pub enum Problem {
     /// No known shape fits the columns.
     #[error(
         "columns found: {}; needed: chosen + rejected (with or without prompt), prompt + completion, prompt + \
-         completion + label, messages, text, prompt + completions + labels, or steps + mistake_index; rename the columns",
+         completion + label, messages, text, prompt + completions + labels, or steps + mistake_index; rename the columns, and fill those \
+         that are null",
         list(found)
     )]
     UnknownShape {
-        /// Columns with a value.
+        /// Columns, those without a value marked.
         found: Vec<String>,
     },
     /// A row that is no reasoning trace.

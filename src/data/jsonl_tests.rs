@@ -273,7 +273,7 @@ const BAD: &[(&str, &str)] = &[
     ("{}", "columns found: none; needed: chosen + rejected"),
     (
         r#"{"question":"p","chosen":null}"#,
-        "columns found: question; needed",
+        "columns found: chosen (null), question; needed",
     ),
     (
         r#"{"text":5}"#,
@@ -314,9 +314,24 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         r#"{"text":"ab","spans":[[-1,1]]}"#,
-        "column `spans[0]` holds a list, needed: [start, end]",
+        "column `spans[0][0]` holds a number below 0, needed: a whole number",
     ),
-    (r#"{"text":"ab","spans":[[0]]}"#, "column `spans[0]`"),
+    (
+        r#"{"text":"ab","spans":[[0,1],[0.5,1]]}"#,
+        "column `spans[1][0]` holds a broken number",
+    ),
+    (
+        r#"{"text":"ab","spans":[[0,1180591620717411303424]]}"#,
+        "column `spans[0][1]` holds a number that is too large",
+    ),
+    (
+        r#"{"text":"ab","spans":[["0",1]]}"#,
+        "column `spans[0][0]` holds a string",
+    ),
+    (
+        r#"{"text":"ab","spans":[[0]]}"#,
+        "column `spans[0]` holds a list of fewer than two entries, needed: [start, end]",
+    ),
     (
         r#"{"text":"ab","spans":"0-1"}"#,
         "column `spans` holds a string",

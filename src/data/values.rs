@@ -177,21 +177,38 @@ pub(super) fn spans(
         let column = format!("{column}[{index}]");
         // Further entries (the kind of error, say) are allowed and not read.
         let ends = match &value {
-            Value::Array(entries) => match entries.as_slice() {
-                [start, end, ..] => start.as_u64().zip(end.as_u64()),
-                _ => None,
-            },
-            _ => None,
+            Value::Array(entries) if entries.len() >= 2 => [&entries[0], &entries[1]],
+            Value::Array(_) => {
+                return Err(Problem::WrongType {
+                    column,
+                    found: "a list of fewer than two entries",
+                    needed: "[start, end]",
+                });
+            }
+            _ => {
+                return Err(Problem::WrongType {
+                    column,
+                    found: kind(&value),
+                    needed: "[start, end]",
+                });
+            }
         };
-        let wrong = || Problem::WrongType {
-            column: column.clone(),
-            found: kind(&value),
-            needed: "[start, end], 0 or more",
+        let end_at = |place: usize| {
+            let whole = ends[place]
+                .as_u64()
+                .and_then(|end| usize::try_from(end).ok());
+            whole.ok_or_else(|| Problem::WrongType {
+                column: format!("{column}[{place}]"),
+                found: match ends[place].as_f64() {
+                    Some(number) if number < 0.0 => "a number below 0",
+                    Some(number) if number.fract() != 0.0 => "a broken number",
+                    Some(_) => "a number that is too large",
+                    None => kind(ends[place]),
+                },
+                needed: "a whole number of code points, 0 or more",
+            })
         };
-        let (start, end) = ends.ok_or_else(wrong)?;
-        let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) else {
-            return Err(wrong());
-        };
+        let (start, end) = (end_at(0)?, end_at(1)?);
         if start > end {
             return Err(Problem::SpanReversed { column, start, end });
         }

@@ -346,6 +346,20 @@ impl TextTokenizer {
         self.inner.tokenizer.id_to_token(id)
     }
 
+    /// The id that stands for text which the vocabulary cannot write; `None` where it can write everything, or says of no
+    /// token that it is that one.
+    pub fn unknown(&self) -> Option<u32> {
+        let tokenizer = &self.inner.tokenizer;
+        let name = match tokenizer.get_model() {
+            ModelWrapper::BPE(model) => model.unk_token.as_deref(),
+            ModelWrapper::WordLevel(model) => Some(model.unk_token.as_str()),
+            ModelWrapper::WordPiece(model) => Some(model.unk_token.as_str()),
+            // Refused when the tokenizer is read.
+            ModelWrapper::Unigram(_) => None,
+        };
+        tokenizer.token_to_id(name?)
+    }
+
     /// V: one more than the largest id, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocab_size

@@ -42,7 +42,7 @@ pub enum TrainError {
     Vocabulary(String),
     /// A number left the range of f32. Nothing was saved after it.
     #[error(
-        "{term} became {value} at step {step}{row}. Nothing was saved after the last good checkpoint: resume from it with a lower `learning_rate`, or, where there is none, look at the model's own weights"
+        "{term} became {value} at step {step}{row}. Nothing was saved after the last good checkpoint: resume from it with a lower `learning_rate` or milder switches of the method, or, where there is none, begin again with them"
     )]
     NonFinite {
         /// The first term that is not finite.

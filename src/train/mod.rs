@@ -52,9 +52,10 @@ pub use ready::{FrozenStates, ReadyRows};
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use truths::{
-    EncodedTrace, Floor, InterventionPlan, Question, RULE, Seen, TRUST_SCHEMA, TRUTHS, TrustEntry,
-    TrustFile, Truth, TruthData, TruthFigure, TruthKind, TruthOptions, TruthResult, UnknownTruth,
-    Verdict, WordFloor, edits, encode_traces, first_wrong_step, intervention, lexicon, spans,
+    EncodedTrace, Floor, InterventionPlan, LEAST_ANSWERS, Question, RULE, Seen, TRUST_SCHEMA,
+    TRUTHS, TrustEntry, TrustFile, Truth, TruthData, TruthFigure, TruthKind, TruthOptions,
+    TruthResult, UnknownTruth, Verdict, WordFloor, edits, encode_traces, first_wrong_step,
+    intervention, lexicon, spans,
 };
 pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
 

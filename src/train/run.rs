@@ -58,6 +58,35 @@ pub struct Run {
     pub(super) stale: usize,
 }
 
+/// Share of unknown tokens in answers above which a run warns.
+const MANY_UNKNOWN: f64 = 0.1;
+
+/// Words on a vocabulary that does not fit the rows: all that it cannot write is one token, and has one reward.
+pub(super) fn unknown_warning(rows: &[EncodedRow], unknown: Option<u32>) -> Option<String> {
+    let unknown = unknown?;
+    let answers = rows.iter().flat_map(|row| &row.sides);
+    let (mut all, mut lost) = (0usize, 0usize);
+    for side in answers {
+        let encoded = &side.encoded;
+        for (id, _) in encoded
+            .ids
+            .iter()
+            .zip(&encoded.resp)
+            .filter(|(_, answer)| **answer)
+        {
+            all += 1;
+            lost += usize::from(*id == unknown);
+        }
+    }
+    let share = lost as f64 / all.max(1) as f64;
+    (share > MANY_UNKNOWN).then(|| {
+        format!(
+            "{:.0} % of the answers' tokens ({lost} of {all}) are the token for unknown text: the model's vocabulary does not fit these rows, and all such text shares one reward; choose a model for them (--model)",
+            100.0 * share
+        )
+    })
+}
+
 impl Run {
     /// Makes a run ready: checks settings, tokenises, splits, initialises heads and adapters from the seed.
     pub fn new(
@@ -157,6 +186,7 @@ impl Run {
                 counted(identical, "pair")
             ));
         }
+        warnings.extend(unknown_warning(&train_rows, model.tokenizer.unknown()));
         if let (Some(lora), Trainable::Lora(wanted)) = (&brought, &config.trainable)
             && (lora.rank != wanted.r || lora.alpha != wanted.alpha)
         {

@@ -17,7 +17,7 @@ mod truths;
 use self::identity::{IDENTITY, belongs, read, refuse_other, settings};
 use self::rows::PreparedRows;
 use self::truths::Sources;
-use super::{open_device, print_line, wait, watch_interrupts};
+use super::{Lines, open_device, wait, watch_interrupts};
 use crate::args::CompareArgs;
 use crate::folder::RunFolder;
 use crate::talk::say;
@@ -91,6 +91,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         total: plan.cell_count(),
         quiet: args.quiet,
         json: args.json,
+        printed: Lines::default(),
         plan,
         folder,
         digest,
@@ -157,6 +158,7 @@ struct Session {
     total: usize,
     quiet: bool,
     json: bool,
+    printed: Lines,
 }
 
 impl Session {
@@ -291,13 +293,13 @@ impl Session {
                 }
             };
             self.done += 1;
-            self.tell(cell, &record, resumed)?;
+            self.tell(cell, &record, resumed);
             records.push(record);
         }
         Ok(records)
     }
 
-    fn tell(&self, cell: Cell, record: &CellRecord, resumed: bool) -> Result<()> {
+    fn tell(&mut self, cell: Cell, record: &CellRecord, resumed: bool) {
         let accuracy = record.validation.as_ref().and_then(|v| v.accuracy.value);
         if self.json {
             let line = json!({
@@ -314,7 +316,7 @@ impl Session {
                 "done": self.done,
                 "total": self.total,
             });
-            print_line(&line.to_string())?;
+            self.printed.line(&line.to_string());
         }
         let said = match (&record.failure, accuracy) {
             (Some(failure), _) => failure.clone(),
@@ -341,7 +343,6 @@ impl Session {
             self.plan.cell_words(cell),
             self.estimate()
         ));
-        Ok(())
     }
 
     /// How long the rest takes, by the cells that this call has trained.
@@ -490,7 +491,7 @@ impl Session {
 
     /// Writes everything that people and programs read.
     fn report(
-        &self,
+        &mut self,
         chosen: &[usize],
         cells: &[CellRecord],
         floors: &[Floor],
@@ -519,15 +520,16 @@ impl Session {
             .write("report.html", compare::page(&results, &plots).as_bytes())?;
         self.folder
             .write("results.json", pretty(&results)?.as_bytes())?;
-        let folder = self.folder.path().display();
+        let folder = self.folder.path().display().to_string();
         if self.json {
-            print_line(&json!({"type": "finished", "folder": folder.to_string()}).to_string())?;
+            let line = json!({"type": "finished", "folder": folder});
+            self.printed.line(&line.to_string());
         }
         self.say(&format!(
             "wrote     {folder}/report.html (opens in any browser), table.md, results.json and {} plots",
             plots.len()
         ));
-        Ok(())
+        std::mem::take(&mut self.printed).finish()
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod ignorance;
 
-use super::run_files::OpenRun;
+use super::run_files::{OpenRun, warn_of_known};
 use super::{print_line, truths};
 use crate::args::EvalArgs;
 use crate::exit;
@@ -36,7 +36,12 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let wanted = truths::read(&args.truths)?;
     truths::check_map(&args)?;
     let mut run = OpenRun::open(&args.run)?;
-    let rows = run.rows(args.data.as_deref(), args.limit)?;
+    let read = run.read_rows(args.data.as_deref(), args.limit)?;
+    match truths::trained_on(&run) {
+        Ok(train) => warn_of_known(&train, &read),
+        Err(error) => say!("note      whether the rows were trained on cannot be told: {error:#}"),
+    }
+    let rows = run.usable(read)?;
     // First the truths: what is scored afterwards says what they found.
     let results = truths::measure(&mut run, &args, wanted, &rows)?;
     let scored = run.score(&rows)?;

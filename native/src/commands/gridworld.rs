@@ -8,6 +8,7 @@ use crate::exit;
 use crate::talk::say;
 use anyhow::{Context as _, Result};
 use avascope::objective::avril::AvrilOptions;
+use avascope::train::TrainError;
 use avascope::train::gridworld::{AvrilTableConfig, Growth, Study, growth, train_avril_table};
 use avascope::world::birl::{BirlConfig, Posterior, sample_posterior};
 use avascope::world::d_shape::DShapeConfig;
@@ -111,7 +112,7 @@ pub fn run(args: GridworldArgs) -> Result<()> {
         for &n in &args.demonstrations {
             let rows = sarsa_rows(&episodes[..n]);
             let trained = train_avril_table(world.states(), &rows, &avril, &device.device);
-            tables.push(wait(trained)?);
+            tables.push(wait(trained).map_err(diverged)?);
             if !quiet {
                 say!("AVRIL trained on {n} demonstrations");
             }
@@ -155,6 +156,21 @@ pub fn run(args: GridworldArgs) -> Result<()> {
     table::table(&lesson, &world, &args)
         .iter()
         .try_for_each(|line| print_line(line))
+}
+
+/// AVRIL's tables have no checkpoint to go back to: what helps is another setting.
+fn diverged(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::NonFinite {
+            term, value, step, ..
+        } => exit::with_code(
+            exit::DATA,
+            format!(
+                "{term} became {value} in {step} steps: use a smaller --learning-rate or --beta"
+            ),
+        ),
+        error => error.into(),
+    }
 }
 
 /// The text of a built-in map or of a file.

@@ -21,6 +21,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
         ));
     };
     let run = OpenRun::open(&args.run)?;
+    run.refuse_inputs(Some(&args.out), args.data.as_deref())?;
     let rows = run.rows(args.data.as_deref(), Some(args.limit))?;
     let scored = run.score(&rows)?;
     // `<` never appears literally, so no text of a row can end the script element or open another.

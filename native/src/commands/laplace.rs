@@ -34,6 +34,8 @@ pub fn run(args: LaplaceArgs) -> Result<()> {
         Over::Head
     };
     let run = OpenRun::open_alone(&args.run)?;
+    let data = args.data.as_deref().unwrap_or(&run.file.data);
+    run.refuse_inputs(args.out.as_deref(), Some(data))?;
     let (rows, encoded) = run.training_rows(args.data.as_deref())?;
     let fit = wait(LaplaceFit::new(
         &run.scorer,

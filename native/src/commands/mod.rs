@@ -64,20 +64,106 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     pollster::block_on(future)
 }
 
-/// Set at the first Ctrl-C, so that what is in hand can be saved; a second one ends the program at once. `lost` says what
-/// Ctrl-C will not do where it cannot be watched.
-pub fn watch_interrupts(lost: &str) -> Arc<AtomicBool> {
+/// Set at the first Ctrl-C, so that what is in hand can be saved; a second one ends the program at once. Both say so.
+/// `save` says what the first one leads to. A signal that was ignored when the program started (`nohup`) stays ignored.
+pub fn watch_interrupts(save: &'static str) -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
+    let ignored = signals::ignored();
     let handler = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
+            say!("interrupted again: ended at once; what came after the last checkpoint is lost");
             std::process::exit(i32::from(exit::INTERRUPTED));
         }
+        say!(
+            "interrupt the step in hand ends first, to {save}; Ctrl-C again ends at once and loses what is not saved"
+        );
     });
+    signals::ignore(&ignored);
     if let Err(error) = handler {
-        say!("warning   Ctrl-C will not {lost}: {error}");
+        say!("warning   Ctrl-C will not {save}: {error}");
     }
     interrupted
+}
+
+/// Signals that the program was told to ignore by whoever started it.
+#[cfg(unix)]
+mod signals {
+    // The C library's own; a handler is an address, and 1 stands for "ignore".
+    unsafe extern "C" {
+        fn signal(number: i32, handler: usize) -> usize;
+    }
+    const IGNORE: usize = 1;
+    /// SIGHUP, SIGINT and SIGTERM, which have these numbers on every Unix.
+    const WATCHED: [i32; 3] = [1, 2, 15];
+
+    /// Those of the watched signals that are ignored.
+    pub fn ignored() -> Vec<i32> {
+        let is_ignored = |number: &i32| {
+            // SAFETY: valid signal numbers; the only way to ask is to set, and what was set before is put back at once.
+            // Nothing handles these signals yet.
+            unsafe {
+                let before = signal(*number, IGNORE);
+                if before != IGNORE {
+                    signal(*number, before);
+                }
+                before == IGNORE
+            }
+        };
+        WATCHED.into_iter().filter(is_ignored).collect()
+    }
+
+    /// Ignores them again.
+    pub fn ignore(signals: &[i32]) {
+        for number in signals {
+            // SAFETY: a valid signal number, and no handler of ours is taken away from anybody.
+            unsafe {
+                signal(*number, IGNORE);
+            }
+        }
+    }
+}
+
+/// Other systems have no signals that a parent ignores for its child.
+#[cfg(not(unix))]
+mod signals {
+    pub fn ignored() -> Vec<i32> {
+        Vec::new()
+    }
+
+    pub fn ignore(_: &[i32]) {}
+}
+
+/// Lines on standard output beside long work. A reader that goes away, or a full disk behind it, must not cost the work:
+/// it is said once, and the work goes on without printing.
+#[derive(Default)]
+pub struct Lines {
+    failed: Option<std::io::Error>,
+}
+
+impl Lines {
+    /// Writes a line, as long as somebody takes them.
+    pub fn line(&mut self, line: &str) {
+        use std::io::Write as _;
+        if self.failed.is_some() {
+            return;
+        }
+        if let Err(error) = writeln!(std::io::stdout().lock(), "{line}") {
+            say!(
+                "warning   standard output takes no more lines ({error}); the work goes on without printing them"
+            );
+            self.failed = Some(error);
+        }
+    }
+
+    /// Once the work is done: an error where lines are missing for any other reason than that nobody wanted them.
+    pub fn finish(self) -> Result<()> {
+        match self.failed {
+            Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error)
+                .context("the work is done and saved, and standard output lacks lines of it"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Opens a device by the name a person gave.

@@ -15,7 +15,7 @@ use crate::talk::say;
 use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
 use avascope::credit;
-use avascope::data::{Rows, split_by_hash};
+use avascope::data::{Content, Rows, split_by_hash};
 use avascope::reward::Trust;
 use avascope::text::EncodeOptions;
 use avascope::train::{
@@ -24,7 +24,9 @@ use avascope::train::{
     ignorance::{Dropout, LaplaceFit, combine},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 /// A run as a file: where its model and rows come from, and its configuration.
@@ -88,6 +90,27 @@ impl RunFile {
         })
     }
 
+    /// Reads the file that a run wrote of itself, in which nothing is left to defaults: one that was cut, or emptied, is not
+    /// taken for another run's settings.
+    pub fn of_run(path: &Path) -> Result<Self> {
+        let file = Self::read(path)?;
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+        let missing = ["model", "data", "train"]
+            .iter()
+            .find(|name| !table.contains_key(**name));
+        match missing {
+            None => Ok(file),
+            Some(missing) => Err(exit::with_code(
+                exit::DATA,
+                format!(
+                    "{} is not complete: it has no `{missing}`; write the run's settings into it again (`avascope train` takes them with --config)",
+                    path.display()
+                ),
+            )),
+        }
+    }
+
     /// The same with paths that hold from any folder.
     pub fn with_absolute_paths(mut self) -> Self {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
@@ -123,6 +146,7 @@ pub struct OpenRun {
     pub digest: String,
     /// Where results on truths are kept: beside the checkpoint.
     pub trust_path: PathBuf,
+    checkpoint_path: PathBuf,
     folder: PathBuf,
     /// Where a Laplace fit of this checkpoint stands.
     laplace: PathBuf,
@@ -169,7 +193,7 @@ impl OpenRun {
                 ),
             ));
         }
-        let file = RunFile::read(&run_file)?;
+        let file = RunFile::of_run(&run_file)?;
         let credit = credit::by_name(&args.credit).map_err(TrainError::from)?;
         let checkpoint = match &args.checkpoint {
             Some(path) => path.clone(),
@@ -221,6 +245,7 @@ impl OpenRun {
             digest: checkpoint_digest(&bytes)?,
             trust_path: checkpoint.with_file_name(TRUST),
             laplace: folder.join(format!("ignorance/laplace-{stem}.safetensors")),
+            checkpoint_path: checkpoint.clone(),
             folder,
             asked: args.ignorance.clone(),
             members: Vec::new(),
@@ -370,12 +395,17 @@ impl OpenRun {
         Ok((rows, usable))
     }
 
-    /// Rows to score: a file, or the run's held-out rows.
-    pub fn rows(&self, data: Option<&str>, limit: Option<usize>) -> Result<Vec<EncodedRow>> {
+    /// The run's held-out rows.
+    pub fn held_out_path(&self) -> PathBuf {
+        self.folder.join("held_out.jsonl")
+    }
+
+    /// Rows to score as they are read: a file, or the run's held-out rows.
+    pub fn read_rows(&self, data: Option<&str>, limit: Option<usize>) -> Result<Rows> {
         let rows = match data {
             Some(source) => read_source(source, self.file.world_rows, self.file.train.seed, false)?,
             None => {
-                let path = self.folder.join("held_out.jsonl");
+                let path = self.held_out_path();
                 if fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
                     return Err(exit::with_code(
                         exit::USAGE,
@@ -385,7 +415,18 @@ impl OpenRun {
                 crate::files::read_rows(&path)?
             }
         };
-        self.usable(take(rows, limit))
+        Ok(take(rows, limit))
+    }
+
+    /// [`OpenRun::read_rows`], made ready.
+    pub fn rows(&self, data: Option<&str>, limit: Option<usize>) -> Result<Vec<EncodedRow>> {
+        self.usable(self.read_rows(data, limit)?)
+    }
+
+    /// Refuses an output that replaces the rows that are read.
+    pub fn refuse_inputs(&self, out: Option<&Path>, data: Option<&str>) -> Result<()> {
+        let rows = data.map_or_else(|| self.held_out_path(), PathBuf::from);
+        folder::refuse_inputs(out, &[&rows, &self.checkpoint_path])
     }
 
     /// Rows made ready; those without an answer are named and left out.
@@ -420,6 +461,65 @@ pub fn training_rows(file: &RunFile, demonstrations: bool) -> Result<(Rows, Rows
         Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
         None => split_by_hash(rows, file.train.held_out, "avascope"),
     })
+}
+
+/// Says how many rows to be measured on were trained on.
+pub fn warn_of_known(train: &Rows, measured: &Rows) {
+    let known = Known::of(train).count(measured);
+    if known > 0 {
+        say!(
+            "warning   {known} of {} rows to be measured on were trained on: what is measured on them says nothing about new rows",
+            measured.len()
+        );
+    }
+}
+
+/// What rows train: prompts with their answers, by hash.
+struct Known {
+    answers: HashSet<u64>,
+    pairs: bool,
+}
+
+impl Known {
+    fn of(train: &Rows) -> Self {
+        Self {
+            answers: answers(train).into_iter().flatten().collect(),
+            pairs: matches!(train, Rows::Preferences(_)),
+        }
+    }
+
+    /// Rows of which both answers (of pairs that pairs trained) or any answer is known.
+    fn count(&self, rows: &Rows) -> usize {
+        let both = self.pairs && matches!(rows, Rows::Preferences(_));
+        let known = |row: &Vec<u64>| match both {
+            true => row.iter().all(|answer| self.answers.contains(answer)),
+            false => row.iter().any(|answer| self.answers.contains(answer)),
+        };
+        answers(rows).iter().filter(|row| known(row)).count()
+    }
+}
+
+/// Of each row the hashes of its prompt with each answer.
+fn answers(rows: &Rows) -> Vec<Vec<u64>> {
+    let hash = |prompt: &Content, answer: &Content| {
+        let mut hasher = DefaultHasher::new();
+        format!("{prompt:?} {answer:?}").hash(&mut hasher);
+        hasher.finish()
+    };
+    match rows {
+        Rows::Preferences(rows) => rows
+            .iter()
+            .map(|row| {
+                [&row.chosen, &row.rejected]
+                    .map(|answer| hash(&row.prompt, &answer.content))
+                    .to_vec()
+            })
+            .collect(),
+        Rows::Demonstrations(rows) => rows
+            .iter()
+            .map(|row| vec![hash(&row.prompt, &row.answer.content)])
+            .collect(),
+    }
 }
 
 /// A method of demonstrations given pairs learns from the chosen answers.

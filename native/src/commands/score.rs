@@ -9,6 +9,7 @@ use anyhow::Result;
 /// Writes one token-reward record an answer, as JSON Lines.
 pub fn run(args: ScoreArgs) -> Result<()> {
     let run = OpenRun::open(&args.run)?;
+    run.refuse_inputs(args.out.as_deref(), args.data.as_deref())?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
     let scored = run.score(&rows)?;
     let lines = scored

@@ -1,9 +1,9 @@
 //! `avascope train`.
 
-use super::run_files::{RunFile, training_rows};
-use super::{open_device, print_line, wait, watch_interrupts};
+use super::run_files::{RunFile, training_rows, warn_of_known};
+use super::{Lines, open_device, wait, watch_interrupts};
 use crate::args::TrainArgs;
-use crate::folder::{RunFolder, checkpoint_name};
+use crate::folder::{self, RunFolder, checkpoint_name};
 use crate::progress::Progress;
 use crate::talk::say;
 use crate::{exit, models};
@@ -44,6 +44,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let device = open_device(&file.device)?;
     let model = models::open(&file.model, file.tokenizer.as_deref(), &device)?;
     let (train, held_out) = training_rows(&file, demonstrations)?;
+    if file.eval_data.is_some() {
+        warn_of_known(&train, &held_out);
+    }
     let held_out_jsonl = rows_to_jsonl(&held_out);
     let mut run = Run::new(file.train.clone(), model, train, held_out, device)?;
 
@@ -58,20 +61,37 @@ pub fn run(args: TrainArgs) -> Result<()> {
         wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
         forget_after(&folder, run.steps_taken())?;
     } else {
+        // What a run that ended before its first checkpoint left: its steps are not this run's.
+        match fs::remove_file(folder.path().join(LOG)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| {
+                    format!("cannot remove {}", folder.path().join(LOG).display())
+                });
+            }
+            _ => {}
+        }
         folder.write("held_out.jsonl", held_out_jsonl.as_bytes())?;
     }
     folder.write("run.toml", file.with_absolute_paths().to_toml()?.as_bytes())?;
     drive(&mut run, &folder, &args)
 }
 
-/// Locks a run's folder. One that holds a run is not written over, and only one with a checkpoint is gone on with.
+/// Locks a run's folder. One that holds a checkpoint or a trained model is not written over, and only one with a checkpoint
+/// is gone on with. Where a run ended before its first checkpoint nothing is lost, and it may be begun again.
 fn open_folder(out: &Path, resume: bool) -> Result<RunFolder> {
     let folder = RunFolder::open(out)?;
     let begun = !folder.checkpoints().is_empty();
     if resume && !begun {
         return Err(nothing_to_resume(out));
     }
-    if !resume && (begun || out.join("run.toml").exists()) {
+    let trained = out.join("final").exists();
+    if !resume && !begun && !trained && out.join("run.toml").exists() {
+        say!(
+            "note      {} holds a run that ended before its first checkpoint; it is begun again",
+            out.display()
+        );
+    }
+    if !resume && (begun || trained) {
         return Err(exit::with_code(
             exit::USAGE,
             format!(
@@ -87,7 +107,7 @@ fn nothing_to_resume(out: &Path) -> anyhow::Error {
     exit::with_code(
         exit::USAGE,
         format!(
-            "{} has no complete checkpoint to resume from; start without --resume in a new folder",
+            "{} has no complete checkpoint to resume from; start without --resume",
             out.display()
         ),
     )
@@ -128,11 +148,12 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         .open(&log_path)
         .with_context(|| format!("cannot write {}", log_path.display()))?;
     let mut progress = Progress::new(args.quiet);
+    let mut printed = Lines::default();
     let mut tell = |event: &Event| -> Result<()> {
         let line = serde_json::to_string(event)?;
         writeln!(log, "{line}").with_context(|| format!("cannot write {}", log_path.display()))?;
         if args.json {
-            print_line(&line)?;
+            printed.line(&line);
         }
         progress.show(event);
         Ok(())
@@ -144,6 +165,11 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         say!("note      the run is complete after {step} steps; raise --steps to go on");
     }
     let save_steps = run.config().save_steps;
+    if save_steps == 0 && run.finished().is_none() && !args.quiet {
+        say!(
+            "note      nothing is saved before the end (--save-steps is 0), except at Ctrl-C; --save-steps N saves every N steps"
+        );
+    }
     // What was resumed is saved already.
     let mut saved = args.resume.then(|| run.steps_taken());
     while run.finished().is_none() {
@@ -187,7 +213,7 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
             "wrote     {folder}\nnext      avascope eval {folder}    or    avascope inspect {folder} --out map.html"
         );
     }
-    Ok(())
+    printed.finish()
 }
 
 /// The run's history as transformers' trainer leaves it beside a model: `log_history` has an entry a step and evaluation.
@@ -223,7 +249,22 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
     let own = args.out.as_ref().map(|out| out.join("run.toml"));
     let mut file = match (&args.config, own) {
         (Some(path), _) => RunFile::read(path)?,
-        (None, Some(own)) if args.resume && own.is_file() => RunFile::read(&own)?,
+        (None, Some(own)) if args.resume && own.is_file() => RunFile::of_run(&own)?,
+        (None, Some(own))
+            if args.resume
+                && args
+                    .out
+                    .as_deref()
+                    .is_some_and(|out| !folder::checkpoints(out).is_empty()) =>
+        {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "there is no {}, which holds the run's settings; name a file of them with --config",
+                    own.display()
+                ),
+            ));
+        }
         _ => RunFile::default(),
     };
     macro_rules! take_flag {

@@ -156,7 +156,7 @@ pub fn measure(
     let mut trust = run.trust_file()?;
     let mut results = Vec::new();
     for wanted in wanted {
-        let data_name = data_name(args, wanted.file.as_deref());
+        let data_name = data_name(run, args, &wanted)?;
         let mut question = ready(
             wanted.truth,
             wanted.data,
@@ -192,6 +192,9 @@ pub fn measure(
         for failed in verdict.failed {
             say!("not passed  {failed}");
         }
+        for undecided in verdict.undecided {
+            say!("undecided   {undecided}");
+        }
     }
     Ok(results)
 }
@@ -204,11 +207,7 @@ pub fn print(results: &[TruthResult], provenance: &Provenance) -> Result<()> {
             result.truth,
             result.answers,
             result.tokens,
-            if result.passed {
-                "passed"
-            } else {
-                "not passed"
-            }
+            result.verdict()
         ))?;
         for figure in &result.figures {
             print_line(&figure.to_string())?;
@@ -227,23 +226,52 @@ pub fn print(results: &[TruthResult], provenance: &Provenance) -> Result<()> {
     Ok(())
 }
 
-/// What a truth's data are called in records: a file's own name, without its folder.
-fn data_name(args: &EvalArgs, file: Option<&Path>) -> String {
-    let name = |path: &Path| {
-        path.file_name().map_or_else(
-            || path.display().to_string(),
-            |name| name.to_string_lossy().into_owned(),
-        )
+/// What a truth's data are called in records: a file's own name, without its folder, and in brackets what tells it from
+/// another draw of that name: the content's digest, the most rows that were used, what interventions drew.
+fn data_name(run: &OpenRun, args: &EvalArgs, wanted: &Wanted) -> Result<String> {
+    let rows = || -> Result<String> {
+        match args.data.as_deref() {
+            Some(data) => file_name(Path::new(data)),
+            None => Ok(format!("held-out rows ({})", digest(&run.held_out_path())?)),
+        }
     };
-    match (file, &args.data) {
-        (Some(file), _) => name(file),
-        (None, Some(data)) => name(Path::new(data)),
-        (None, None) => "held-out rows".into(),
+    let mut name = match (&wanted.file, wanted.truth.kind) {
+        (Some(file), TruthKind::Lexicon) => format!("{} with {}", file_name(file)?, rows()?),
+        (Some(file), _) => file_name(file)?,
+        (None, _) => rows()?,
+    };
+    if let Some(limit) = args.limit {
+        name += &format!(", the first {limit}");
     }
+    if wanted.truth.kind == TruthKind::Intervention {
+        name += &format!(
+            ", {} tokens an answer by seed {}",
+            args.interventions, args.truth_seed
+        );
+    }
+    Ok(name)
+}
+
+/// A file's own name with the digest of its content; rows that are no file have a name alone.
+fn file_name(path: &Path) -> Result<String> {
+    let name = path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Ok(match path.is_file() {
+        true => format!("{name} ({})", digest(path)?),
+        false => name,
+    })
+}
+
+/// The start of a file's SHA-256, enough to tell files apart.
+fn digest(path: &Path) -> Result<String> {
+    let whole = super::fetch::sha256_of(path)?;
+    Ok(format!("sha256 {}", &whole[..12]))
 }
 
 /// The rows that the run was trained on, read again; an error where they are no longer the same.
-fn trained_on(run: &OpenRun) -> Result<Rows> {
+pub(super) fn trained_on(run: &OpenRun) -> Result<Rows> {
     if run.file.data == "-" {
         anyhow::bail!("the run was trained on rows from standard input, which are gone");
     }

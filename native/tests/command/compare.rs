@@ -185,6 +185,28 @@ fn a_comparison_that_was_cut_gives_the_same_results() {
 }
 
 #[test]
+fn a_reader_that_goes_away_does_not_end_the_comparison() {
+    let scratch = tempfile::tempdir().unwrap();
+    write(scratch.path(), TINY);
+    let mut child = command()
+        .current_dir(scratch.path())
+        .args(["compare", "compare.toml", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = done(child.wait_with_output().unwrap()).code(0);
+    assert_eq!(
+        ended.err.matches("takes no more lines").count(),
+        1,
+        "{}",
+        ended.err
+    );
+    assert!(scratch.path().join("out/results.json").is_file());
+}
+
+#[test]
 #[cfg(unix)]
 fn ctrl_c_and_kill_lose_nothing_that_was_finished() {
     let long = TINY.replace("steps = 6", "steps = 60\nsave_steps = 7");

@@ -19,6 +19,28 @@ fn stated(metric: &Value) -> bool {
 }
 
 #[test]
+fn what_diverges_and_what_cannot_be_sampled_is_said_in_its_own_words() {
+    let scratch = tempfile::tempdir().unwrap();
+    let of = |more: &str| {
+        avascope(
+            scratch.path(),
+            &format!("gridworld classic {FEW} {more}"),
+            &[],
+        )
+    };
+    let diverged = of("--learning-rate 1e30")
+        .code(3)
+        .says(&["--learning-rate"]);
+    assert!(!diverged.err.contains("checkpoint"), "{}", diverged.err);
+    for more in ["--chains 1", "--draws 0"] {
+        let refused = of(more)
+            .code(2)
+            .says(&["give at least 2 chains and 4 draws"]);
+        assert!(!refused.err.contains("AVRIL trained"), "{}", refused.err);
+    }
+}
+
+#[test]
 fn the_lesson_compares_both_posteriors_and_runs_the_race() {
     let scratch = tempfile::tempdir().unwrap();
     let here = scratch.path();

@@ -63,6 +63,8 @@ fn results_are_kept_beside_the_checkpoint_and_believed_for_that_checkpoint_only(
 
     // Make both results pass by their figures; what the records then say depends on whose results they are.
     for entry in kept["entries"].as_array_mut().unwrap() {
+        // Few answers decide nothing, so it takes more of them, too.
+        entry["result"]["evidence"] = json!(20);
         for figure in entry["result"]["figures"].as_array_mut().unwrap() {
             if figure["decides"] == true {
                 figure["value"] = json!(0.9);
@@ -96,7 +98,7 @@ fn results_are_kept_beside_the_checkpoint_and_believed_for_that_checkpoint_only(
         let rows = format!(
             "{{\"text\":\"the cat was rude\",\"bad_spans\":[{first}]}}\n{{\"text\":\"the dog was kind\",\"bad_spans\":[{second}]}}\n"
         );
-        fs::write(here.join(name), rows).unwrap();
+        fs::write(here.join(name), rows.repeat(6)).unwrap();
     };
     marks("one.jsonl", "[12,16]", "[0,11]");
     marks("other.jsonl", "[0,11]", "[12,16]");
@@ -148,6 +150,48 @@ fn results_are_kept_beside_the_checkpoint_and_believed_for_that_checkpoint_only(
     avascope(here, eval, &[])
         .code(3)
         .says(&["trust.json", "move it away"]);
+}
+
+#[test]
+fn one_answer_is_undecided_and_each_draw_has_an_entry_of_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    run_of(here, "bradley_terry_sum");
+    let row = "{\"text\":\"the cat was rude\",\"bad_spans\":[[12,16]]}\n";
+    fs::write(here.join("marks.jsonl"), row.repeat(12)).unwrap();
+    let eval = "eval run --device cpu --truth spans=marks.jsonl";
+    let one = avascope(here, &format!("{eval} --limit 1"), &[]).code(0);
+    assert!(
+        one.out.contains("undecided: 1 answers bear on it"),
+        "{}",
+        one.out
+    );
+    assert!(one.out.contains("map: exploratory"), "{}", one.out);
+    let all = avascope(here, eval, &[]).code(0);
+    assert!(!all.out.contains("undecided:"), "{}", all.out);
+    // Other rows under the same name.
+    fs::write(
+        here.join("marks.jsonl"),
+        row.replace("rude", "kind").repeat(12),
+    )
+    .unwrap();
+    avascope(here, eval, &[]).code(0);
+    avascope(here, eval, &[]).code(0);
+    let kept = trust_of(here);
+    let labels: Vec<&str> = kept["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["data"].as_str().unwrap())
+        .collect();
+    assert_eq!(labels.len(), 3, "{labels:?}");
+    assert!(
+        labels
+            .iter()
+            .all(|label| label.starts_with("marks.jsonl (sha256 "))
+    );
+    assert!(labels[0].ends_with("), the first 1"), "{labels:?}");
+    assert_ne!(labels[1], labels[2]);
 }
 
 #[test]

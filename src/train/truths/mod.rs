@@ -10,7 +10,8 @@
 //!
 //! Each gives a [`TruthResult`]: figures with intervals (percentile bootstrap over answers, because tokens of one answer
 //! are not independent), each beside its floors. A figure passes when the lower end of its interval lies above every
-//! floor that is defined, chance included; a map passes a truth when every figure that decides passes.
+//! floor that is defined, chance included; a map passes a truth when every figure that decides passes. With fewer than
+//! [`LEAST_ANSWERS`] behind it a truth is undecided, whatever its figures.
 
 mod floors;
 mod intervention;
@@ -32,7 +33,12 @@ use crate::eval::{Bootstrap, EvalError, Metric};
 use serde::{Deserialize, Serialize};
 
 /// How `passed` is decided, in words.
-pub const RULE: &str = "passed: the lower end of the 95 % interval (bootstrap over answers) lies above chance and above every floor that is named";
+pub const RULE: &str = "passed: the lower end of the 95 % interval (bootstrap over answers) lies above chance and above every floor that is named, with at least 10 answers behind it; with fewer a truth is undecided";
+
+/// Fewest answers that decide a truth; of marked parts, as many with a token inside and as many with one outside. A map of
+/// no worth is right in all of so many independent answers with a chance of 1 in 1000, and a bootstrap over fewer has
+/// hardly any width.
+pub const LEAST_ANSWERS: usize = 10;
 
 /// Which truth it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,6 +263,10 @@ pub struct TruthResult {
     pub figures: Vec<TruthFigure>,
     /// Answers (or traces) that were measured.
     pub answers: usize,
+    /// Answers behind the verdict; of marked parts, the fewer of those with a token inside and those with one outside.
+    /// Results of earlier versions do not say it, and count as undecided.
+    #[serde(default)]
+    pub evidence: usize,
     /// Tokens (or steps, or interventions: a note says which) that were measured.
     pub tokens: usize,
     /// What was left out, and how numbers were made, in sentences.
@@ -268,7 +278,7 @@ pub struct TruthResult {
 }
 
 impl TruthResult {
-    /// From figures.
+    /// From figures; every answer counts as evidence.
     pub fn new(
         truth: &str,
         figures: Vec<TruthFigure>,
@@ -280,6 +290,7 @@ impl TruthResult {
             truth: truth.into(),
             figures,
             answers,
+            evidence: answers,
             tokens,
             notes,
             rule: RULE.into(),
@@ -289,8 +300,36 @@ impl TruthResult {
         result
     }
 
-    /// Whether every figure that decides passes, of which there must be one.
+    /// The same where only so many answers bear on the verdict.
+    #[must_use]
+    pub fn with_evidence(mut self, answers: usize) -> Self {
+        self.evidence = answers;
+        self.passed = self.passes();
+        self
+    }
+
+    /// Whether too few answers stand behind the figures to say anything.
+    pub fn undecided(&self) -> bool {
+        self.evidence < LEAST_ANSWERS
+    }
+
+    /// The verdict in words.
+    pub fn verdict(&self) -> String {
+        match (self.undecided(), self.passes()) {
+            (true, _) => format!(
+                "undecided: {} answers bear on it, and at least {LEAST_ANSWERS} are needed",
+                self.evidence
+            ),
+            (false, true) => "passed".into(),
+            (false, false) => "not passed".into(),
+        }
+    }
+
+    /// Whether every figure that decides passes, of which there must be one, with enough answers behind it.
     pub fn passes(&self) -> bool {
+        if self.undecided() {
+            return false;
+        }
         let mut deciding = self
             .figures
             .iter()

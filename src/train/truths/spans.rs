@@ -51,6 +51,7 @@ pub(super) fn measure(
     let mut figures = Vec::new();
     let mut shown = Vec::new();
     let (mut answers, mut tokens) = (0, 0);
+    let mut evidence = Vec::new();
     let mut notes = Vec::new();
     for side in sides {
         let labelled = collect(scored, *side, options.words);
@@ -76,6 +77,11 @@ pub(super) fn measure(
             shown.push(TruthFigure::shown(pooled, auc.pooled, floors));
         } else {
             figures.push(TruthFigure::deciding(pooled, auc.pooled, floors));
+            let with = |class: bool| {
+                let has = |row: &&LabelledTokens| row.labels.contains(&class);
+                labelled.map.iter().filter(has).count()
+            };
+            evidence.push(with(true).min(with(false)));
         }
         shown.push(TruthFigure::shown(
             format!("token AUC within answers, {name}"),
@@ -104,7 +110,9 @@ pub(super) fn measure(
         ));
     }
     figures.extend(shown);
-    Ok(TruthResult::new(truth, figures, answers, tokens, notes))
+    // Every side that decides must have enough.
+    let evidence = evidence.into_iter().min().unwrap_or(0);
+    Ok(TruthResult::new(truth, figures, answers, tokens, notes).with_evidence(evidence))
 }
 
 /// Chance first, then the floors there are.

@@ -141,13 +141,7 @@ pub(super) fn of_scored(
         shown.push(TruthFigure::shown(name_of_auc, auc, of_auc));
     }
     figures.extend(shown);
-    Ok(TruthResult::new(
-        "steps",
-        figures,
-        measured.len(),
-        steps,
-        notes,
-    ))
+    Ok(TruthResult::new("steps", figures, measured.len(), steps, notes).with_evidence(wrong.len()))
 }
 
 /// The trace's steps as numbers; `None` where a step has no token.

@@ -111,6 +111,60 @@ fn a_map_that_marks_the_spans_passes_and_its_opposite_does_not() {
 }
 
 #[test]
+fn few_answers_decide_nothing_and_a_kinder_draw_does_not_replace_a_failure() {
+    assert!(RULE.contains(&format!("at least {LEAST_ANSWERS} answers")));
+    let options = TruthOptions::default();
+    let of = |records: Vec<TokenRewardRecord>| {
+        spans::measure("spans", &scored(records), &[Side::Answer], &options).unwrap()
+    };
+    let first = |n: usize| answers(-1.0, 1.0).into_iter().take(n).collect::<Vec<_>>();
+    let few = of(first(LEAST_ANSWERS - 1));
+    assert!(few.undecided() && !few.passed && !few.passes());
+    assert!(
+        few.verdict().starts_with("undecided: 9 answers"),
+        "{}",
+        few.verdict()
+    );
+    assert!(few.main().unwrap().passed, "the figure alone would pass");
+    let enough = of(first(LEAST_ANSWERS));
+    assert!(enough.passed && enough.verdict() == "passed");
+    // Many answers, of which few have a marked token, are few.
+    let mut unmarked = answers(-1.0, 1.0);
+    for record in &mut unmarked[3..] {
+        record
+            .tokens
+            .iter_mut()
+            .for_each(|token| token.labelled = Some(false));
+    }
+    let rare = of(unmarked);
+    assert_eq!((rare.answers, rare.evidence, rare.passed), (20, 3, false));
+
+    // Undecided results count neither way; a failure stays beside a later draw with another label.
+    let mut file = TrustFile::default();
+    let mut add = |data: &str, result: &TruthResult| {
+        file.add(TrustEntry {
+            checkpoint: "a".into(),
+            credit: "own".into(),
+            data: data.into(),
+            result: result.clone(),
+        });
+        file.verdict("a", "own")
+    };
+    let verdict = add("x", &few);
+    assert_eq!(
+        (verdict.trust, verdict.undecided.len()),
+        (Trust::Exploratory, 1)
+    );
+    assert_eq!(add("y", &enough).trust, Trust::Checked);
+    assert_eq!(add("z", &of(answers(1.0, -1.0))).trust, Trust::Exploratory);
+    let verdict = add("z, the first 10", &enough);
+    assert_eq!(
+        (verdict.trust, verdict.failed.len()),
+        (Trust::Exploratory, 1)
+    );
+}
+
+#[test]
 fn one_class_and_no_labels_are_stated_undefined() {
     let options = TruthOptions::default();
     let one_class = vec![record(

@@ -19,7 +19,7 @@ pub struct TrustEntry {
     pub checkpoint: String,
     /// The credit by which it was read.
     pub credit: String,
-    /// The truth's data, by name.
+    /// The truth's data: the name, and what tells them from others of that name (content, most rows, what was drawn).
     pub data: String,
     /// What was found.
     pub result: TruthResult,
@@ -52,6 +52,8 @@ pub struct Verdict {
     pub checked: Vec<String>,
     /// The truths that it did not pass, in words.
     pub failed: Vec<String>,
+    /// The truths that too few answers bear on: they count neither way.
+    pub undecided: Vec<String>,
 }
 
 impl TrustFile {
@@ -80,7 +82,8 @@ impl TrustFile {
         Ok(json)
     }
 
-    /// Adds a result; one of the same map, truth and data is replaced.
+    /// Adds a result; one of the same map, truth and data is replaced, which is why `data` names the content and the draw:
+    /// a kinder one must stand beside an old failure, not over it.
     pub fn add(&mut self, entry: TrustEntry) {
         self.entries.retain(|old| {
             old.checkpoint != entry.checkpoint
@@ -94,11 +97,15 @@ impl TrustFile {
     /// What the results say of the map of `checkpoint` (its digest) by `credit`. Whether a result passed is decided here
     /// again from its figures, not taken from the file's word.
     pub fn verdict(&self, checkpoint: &str, credit: &str) -> Verdict {
-        let (mut checked, mut failed) = (Vec::new(), Vec::new());
+        let (mut checked, mut failed, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
         let mut labelled = false;
         let entries = self.entries.iter();
         for entry in entries.filter(|e| e.checkpoint == checkpoint && e.credit == credit) {
             let words = sentence(entry);
+            if entry.result.undecided() {
+                undecided.push(words);
+                continue;
+            }
             match entry.result.passes() {
                 true => {
                     checked.push(words);
@@ -118,6 +125,7 @@ impl TrustFile {
             trust,
             checked,
             failed,
+            undecided,
         }
     }
 }

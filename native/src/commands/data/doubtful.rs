@@ -4,7 +4,7 @@ use crate::args::{DoubtfulArgs, IgnoranceArgs, IgnoranceChoice, ModelArgs, RunAr
 use crate::commands::print_line;
 use crate::commands::run_files::OpenRun;
 use crate::exit;
-use crate::folder::write_atomic;
+use crate::folder::{refuse_inputs, write_atomic};
 use crate::talk::say;
 use anyhow::Result;
 use avascope::data::Rows;
@@ -24,6 +24,7 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
             ));
         }
     };
+    refuse_inputs(args.out.as_deref(), &[Path::new(&args.data)])?;
     let run = OpenRun::open(&RunArgs {
         run: first.clone(),
         checkpoint: None,
@@ -129,6 +130,15 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
             row.strength = lines.get(&row.line).copied();
         }
         let count = rows.len();
+        let dropped = unwritten_columns(Path::new(&args.data))?;
+        if !dropped.is_empty() {
+            say!(
+                "warning   {} has columns that rows of pairs do not know, and {} is written without them: {}",
+                args.data,
+                path.display(),
+                dropped.into_iter().collect::<Vec<_>>().join(", ")
+            );
+        }
         write_atomic(path, rows_to_jsonl(&Rows::Preferences(rows)).as_bytes())?;
         say!(
             "wrote     {} · {count} pairs with their strength\nnext      avascope train --method secrets2 --data {} -O flip_fraction=0.1",
@@ -137,6 +147,34 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Columns of pairs: what is read of a file, and written again.
+const COLUMNS: [&str; 12] = [
+    "id",
+    "prompt",
+    "chosen",
+    "rejected",
+    "chosen_spans",
+    "rejected_spans",
+    "chosen_rewards",
+    "rejected_rewards",
+    "chosen_reward_std",
+    "rejected_reward_std",
+    "margin",
+    "strength",
+];
+
+/// Names of the columns of a file that are not written again.
+fn unwritten_columns(data: &Path) -> Result<std::collections::BTreeSet<String>> {
+    let objects = crate::files::read_objects(data)?;
+    Ok(objects
+        .iter()
+        .filter_map(|(_, value)| value.as_object())
+        .flat_map(|row| row.keys())
+        .filter(|name| !COLUMNS.contains(&name.as_str()))
+        .cloned()
+        .collect())
 }
 
 /// Characters of a text that a line shows.
