@@ -95,8 +95,10 @@ pub(super) fn extras(
             let of = &labels[row * steps..(row + 1) * steps];
             of.iter().any(|label| *label != 0.0)
         };
+        // Single answers (those of a truth, not of the training rows) have no second block, and no labels.
         let pairs = rows.len();
-        let count = (0..pairs).filter(|k| labelled(*k) || labelled(pairs + k));
+        let sides = layout.rows / pairs.max(1);
+        let count = (0..pairs).filter(|k| (0..sides).any(|side| labelled(side * pairs + k)));
         extras.labelled_pairs = Some(count.count() as f64);
         extras.token_labels = Some(Tensor::from_data(
             TensorData::new(labels, [layout.rows, steps]),

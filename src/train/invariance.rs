@@ -188,6 +188,37 @@ proptest! {
         }
     }
 
+}
+
+// Few cases: a batch of pairs and a batch of single answers differ in their shape, not in their words.
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
+
+    /// A truth asks for single answers whatever the method was trained on, and they get what they would have in a pair.
+    #[test]
+    fn an_answer_alone_is_scored_as_in_a_pair(
+        drawn in prop::collection::vec((sides(1), sides(1)), 1..6),
+    ) {
+        for subject in subjects().0.iter().filter(|subject| subject.pairs) {
+            let both: Vec<EncodedRow> =
+                drawn.iter().enumerate().map(|(i, (a, b))| row(i, vec![a.clone(), b.clone()])).collect();
+            let single: Vec<EncodedRow> =
+                drawn.iter().enumerate().map(|(i, (a, _))| row(i, vec![a.clone()])).collect();
+            let in_pairs: Vec<TokenRewardRecord> = score(&subject.scorer, &both).into_iter().step_by(2).collect();
+            let mut alone = score(&subject.scorer, &single);
+            for (alone, paired) in alone.iter_mut().zip(&in_pairs) {
+                alone.side = paired.side;
+            }
+            let difference = apart(&in_pairs, &alone);
+            prop_assert!(difference < 2e-4, "{}: {difference}", subject.name);
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
     /// What every credit promises about its sum, on a trained model: ABC, uniform and sparse give the sequence's reward
     /// back, RED the difference to the prompt's, whichever way the sequence is scored.
     #[test]
