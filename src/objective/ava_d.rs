@@ -81,6 +81,10 @@ impl Objective for AvaD {
         &self.options.steps
     }
 
+    fn needs_token_prior(&self) -> bool {
+        self.options.prior.is_learned()
+    }
+
     /// Without the residual term only the prior speaks of sigma.
     fn informs_std(&self) -> bool {
         self.options.lambda > 0.0

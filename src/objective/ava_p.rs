@@ -237,6 +237,10 @@ impl Objective for AvaP {
         &self.options.ava.steps
     }
 
+    fn needs_token_prior(&self) -> bool {
+        self.options.ava.prior.is_learned()
+    }
+
     fn informs_std(&self) -> bool {
         self.uncertainty() != Uncertainty::PriorOnly
     }

@@ -195,7 +195,10 @@ impl AvaTerms {
         let (mean, rho) = (steps.mean.clone(), steps.log_std.clone());
         Self {
             ll: steps.log_likelihood.clone() * m_ll.clone(),
-            kl: options.prior.kl(mean.clone(), rho.clone()) * m_td.clone(),
+            kl: options
+                .prior
+                .kl(mean.clone(), rho.clone(), steps.prior_log_scale.clone())
+                * m_td.clone(),
             log_q: log_density(delta.clone(), mean, rho) * m_td.clone(),
             delta: delta * m_td.clone(),
             m_ll,

@@ -38,6 +38,11 @@ fn subjects() -> Vec<(&'static str, Value)> {
             json!({"noise": 0.3, "likelihood_weight": 0.2}),
         ),
         (
+            "prefix_preference",
+            json!({"prefix_weight": 0.0, "prior": "laplace"}),
+        ),
+        ("ava_p", json!({"prior": "token_type", "prior_scale": 0.5})),
+        (
             "bradley_terry",
             json!({"score": "mean", "use_margin": true, "label_smoothing": 0.1, "center": 0.05,
                    "likelihood_weight": 0.3}),
@@ -191,7 +196,7 @@ fn the_likelihood_that_laplace_reads_is_the_one_in_the_loss() {
                 options[key] = value.clone();
             }
         }
-        if method.starts_with("preference") {
+        if method.contains("preference") {
             options["kappa"] = json!(0.0);
         }
         for key in ["likelihood_weight", "center"] {

@@ -21,6 +21,7 @@ mod math;
 pub(crate) mod options;
 pub mod pref_transformer;
 pub mod preference;
+pub mod prefix_preference;
 pub mod red;
 mod scores;
 pub mod secrets2;
@@ -134,6 +135,10 @@ pub trait Objective: Send + Sync {
     fn needs_attention(&self) -> bool {
         false
     }
+    /// Whether [`Steps::with_prior_log_scale`] must be called first: the prior has a learned scale for every token type.
+    fn needs_token_prior(&self) -> bool {
+        false
+    }
     /// Whether data train the standard deviations; where not, they are the prior's.
     fn informs_std(&self) -> bool;
     /// What its standard deviation measures: the word that records carry. A method whose standard deviation is trained by
@@ -230,6 +235,7 @@ pub const METHODS: &[Method] = &[
     avril_tokens::METHOD,
     preference::PROBIT,
     preference::LOGISTIC,
+    prefix_preference::METHOD,
     bradley_terry::SUM,
     bradley_terry::METHOD,
     dpo::METHOD,

@@ -164,6 +164,10 @@ impl Objective for Preference {
         true
     }
 
+    fn needs_token_prior(&self) -> bool {
+        self.options.prior.is_learned()
+    }
+
     /// There is no residual term: the comparison and the prior train sigma.
     fn uncertainty(&self) -> Uncertainty {
         Uncertainty::PreferenceSpread
@@ -201,10 +205,11 @@ impl Objective for Preference {
             None => contrast(Cer::Mackay, d, || v),
         };
         let preference = log_p.sum().neg().div_scalar(steps.counts.pairs.max(1.0));
-        let kl = self
-            .options
-            .prior
-            .kl(steps.mean.clone(), steps.log_std.clone());
+        let kl = self.options.prior.kl(
+            steps.mean.clone(),
+            steps.log_std.clone(),
+            steps.prior_log_scale.clone(),
+        );
         let kl: Tensor<1> = (kl * steps.mask.clone()).sum();
         let kl = kl.div_scalar(steps.counts.steps.max(1.0));
         let mut loss = preference.clone() + kl.clone().mul_scalar(self.options.kappa);

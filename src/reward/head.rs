@@ -6,7 +6,7 @@
 
 use super::{HeadValues, Layout, Rwt, StepsConfig, attention_received, reward_weights};
 use crate::model::{Weight, Weights};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Name of the matrix `[H, 2]` in checkpoints.
 pub const HEAD_WEIGHT: &str = "reward_head.weight";
@@ -19,6 +19,9 @@ pub const Q_HEAD: &str = "q_head.weight";
 /// Standard deviation of a fresh Q-head: that of a fresh language model's matrices (GPT-2's initialisation).
 const Q_HEAD_STD: f64 = 0.02;
 
+/// Name of the learned prior's log-scales `[V]` in checkpoints.
+const PRIOR_LOG_SCALE: &str = "reward_prior.log_scale";
+
 /// Keeps the Q-head's numbers apart from those of the reward weights, which are drawn from the same seed.
 const Q_HEAD_STREAM: u64 = 1;
 
@@ -29,8 +32,8 @@ const WEIGHT_KEY: &str = "reward_weights.key";
 /// A linear layer from hidden states to (mean, raw spread), with what a method asks for beside it.
 #[derive(Clone, Debug)]
 pub struct RewardHead {
-    /// `reward_head.weight` `[H, 2]` and `reward_head.bias` `[2]`; queries and keys of reward weights and a Q-head where
-    /// they were added.
+    /// `reward_head.weight` `[H, 2]` and `reward_head.bias` `[2]`; queries and keys of reward weights, a Q-head and a
+    /// learned prior's scales where they were added.
     pub weights: Weights,
 }
 
@@ -85,6 +88,19 @@ impl RewardHead {
         let tensor = Tensor::from_data(TensorData::new(values, [hidden, vocabulary]), device);
         self.weights.insert(Q_HEAD, Weight::Matrix(tensor));
         self
+    }
+
+    /// Adds a learned prior's log-scale for every token type, `[V]`, all 0: the scale is the method's `prior_scale`.
+    pub fn with_token_prior(mut self, vocabulary: usize, device: &Device) -> Self {
+        let table = Weight::Vector(Tensor::zeros([vocabulary], device));
+        self.weights.insert(PRIOR_LOG_SCALE, table);
+        self
+    }
+
+    /// The learned prior's log-scale for tokens `ids` `[N]`; `None` without that table.
+    pub fn prior_log_scale(&self, ids: Tensor<1, Int>) -> Option<Tensor<1>> {
+        self.weights.get(PRIOR_LOG_SCALE)?;
+        Some(self.weights.vector(PRIOR_LOG_SCALE).select(0, ids))
     }
 
     /// The Q-head's numbers `[N, V]` for hidden states `[N, H]`; `None` without that head.

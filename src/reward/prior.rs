@@ -4,10 +4,15 @@
 //! normal    p = N(0, s0^2):      KL = log s0 - rho + (exp(2 rho) + mu^2) / (2 s0^2) - 1/2
 //! laplace   p = Laplace(0, b):   KL = log(2 b) - rho - (1 + log 2 pi) / 2 + E|r| / b
 //!                                E|r| = sigma sqrt(2/pi) exp(-z^2) + mu erf(z),   z = mu / (sigma sqrt 2)
+//! token_type  p = N(0, s_w^2):   the normal one with a scale of its own for every token type w, s_w = s0 exp(l_w)
 //! ```
 //!
-//! Source: `normal` with s0 = 1 is AVA's prior, arXiv 2411.09341, and AVRIL's, arXiv 2102.06483. The scale and `laplace`
-//! are ours. A normal prior makes many small rewards cheaper than one large one (n tokens that share a reward R pay
+//! Source: `normal` with s0 = 1 is AVA's prior, arXiv 2411.09341, and AVRIL's, arXiv 2102.06483. The scale, `laplace` and
+//! `token_type` are ours. `token_type` is automatic relevance determination (MacKay 1994; Neal 1996) over the vocabulary:
+//! l_w trains with everything else, which is type-II maximum likelihood, and at its optimum s_w^2 is the mean of
+//! mu^2 + sigma^2 over the type's tokens. A type that carries no reward gets a narrow prior, and then a stray reward on one
+//! of its tokens is dear; what one word did is not spread over full stops and articles.
+//! A normal prior makes many small rewards cheaper than one large one (n tokens that share a reward R pay
 //! R^2/n in place of R^2), so it spreads what one word did over the words after it; a Laplace prior charges the same for
 //! both, as the lasso does (Tibshirani 1996; Park and Casella, *The Bayesian Lasso*, 2008).
 
@@ -23,6 +28,8 @@ pub enum PriorForm {
     Normal,
     /// Laplace(0, `prior_scale`): most rewards near zero, some large.
     Laplace,
+    /// N(0, s^2) with a learned s for every token type, `prior_scale` before training.
+    TokenType,
 }
 
 /// The prior over a token's reward. Each default has its reason beside it.
@@ -31,7 +38,7 @@ pub enum PriorForm {
 pub struct Prior {
     /// normal: AVA's.
     pub prior: PriorForm,
-    /// Standard deviation s0 (`normal`) or scale b (`laplace`). 1: AVA's.
+    /// Standard deviation s0 (`normal`; `token_type` before training) or scale b (`laplace`). 1: AVA's.
     pub prior_scale: f64,
 }
 
@@ -44,11 +51,32 @@ impl Default for Prior {
     }
 }
 
+/// Learned scales stay within a factor of e^7 of `prior_scale`: sigma's own limits are narrower, and no square overflows.
+const LOG_SCALE_LIMIT: f64 = 7.0;
+
 impl Prior {
-    /// KL[N(mean, exp(log_std)^2) || prior] per element, in nats; never negative.
-    pub fn kl<const D: usize>(&self, mean: Tensor<D>, log_std: Tensor<D>) -> Tensor<D> {
+    /// Whether the prior has a table of learned scales, [`Steps::prior_log_scale`](super::Steps::prior_log_scale).
+    pub fn is_learned(&self) -> bool {
+        self.prior == PriorForm::TokenType
+    }
+
+    /// KL[N(mean, exp(log_std)^2) || prior] per element, in nats; never negative. `log_scale` is the table's l_w for each
+    /// element: only `token_type` reads it, and takes 0, the table before training, where there is none.
+    pub fn kl<const D: usize>(
+        &self,
+        mean: Tensor<D>,
+        log_std: Tensor<D>,
+        log_scale: Option<Tensor<D>>,
+    ) -> Tensor<D> {
         let scale = self.prior_scale;
         match self.prior {
+            PriorForm::TokenType => {
+                let log_scale = log_scale.unwrap_or_else(|| mean.zeros_like());
+                let log_scale = log_scale
+                    .clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
+                    .add_scalar(scale.ln());
+                kl_to_standard_normal(mean * log_scale.clone().neg().exp(), log_std - log_scale)
+            }
             // Both divided by s0: the divergence does not change when everything is rescaled.
             PriorForm::Normal => {
                 kl_to_standard_normal(mean.div_scalar(scale), log_std.sub_scalar(scale.ln()))
@@ -94,7 +122,7 @@ mod tests {
         let std = log_std.exp();
         let (steps, width) = (40_000, 24.0 * std);
         let log_p = |r: f64| match prior.prior {
-            PriorForm::Normal => {
+            PriorForm::Normal | PriorForm::TokenType => {
                 -0.5 * (r / prior.prior_scale).powi(2)
                     - prior.prior_scale.ln()
                     - 0.5 * (2.0 * std::f64::consts::PI).ln()
@@ -119,7 +147,13 @@ mod tests {
             prior: PriorForm::Normal,
             prior_scale: 2.5,
         };
-        for prior in [Prior::default(), normal, laplace(1.0), laplace(0.3)] {
+        for prior in [
+            Prior::default(),
+            normal,
+            laplace(1.0),
+            laplace(0.3),
+            token_type(0.4),
+        ] {
             for (mean, log_std) in [
                 (0.0, 0.0),
                 (0.7, -1.0),
@@ -130,7 +164,7 @@ mod tests {
                 let wanted = by_integration(prior, mean, log_std);
                 let m = Tensor::<1>::from_floats([mean as f32], &device);
                 let r = Tensor::<1>::from_floats([log_std as f32], &device);
-                let got = golden::values(prior.kl(m, r))[0];
+                let got = golden::values(prior.kl(m, r, None))[0];
                 assert!(
                     (got - wanted).abs() < 2e-5 * (1.0 + wanted.abs()),
                     "{prior:?} at ({mean}, {log_std}): {got}, the integral {wanted}"
@@ -146,7 +180,7 @@ mod tests {
             for (mean, log_std) in [(0.4f32, -0.3f32), (-2.0, 0.5), (0.0, 0.0)] {
                 let m = Tensor::<1>::from_floats([mean], &device).require_grad();
                 let r = Tensor::<1>::from_floats([log_std], &device).require_grad();
-                let gradients = prior.kl(m.clone(), r.clone()).sum().backward();
+                let gradients = prior.kl(m.clone(), r.clone(), None).sum().backward();
                 let read =
                     |x: &Tensor<1>| x.grad(&gradients).map(golden::values).unwrap_or_default()[0];
                 let (mean, log_std, h) = (f64::from(mean), f64::from(log_std), 1e-4);
@@ -164,12 +198,63 @@ mod tests {
             }
             let m = Tensor::<1>::from_floats([1e6, -1e6], &device).require_grad();
             let r = Tensor::<1>::from_floats([-5.0, 2.0], &device).require_grad();
-            let gradients = prior.kl(m.clone(), r.clone()).sum().backward();
+            let gradients = prior.kl(m.clone(), r.clone(), None).sum().backward();
             for x in [m, r] {
                 let gradient = x.grad(&gradients).map(golden::values).unwrap_or_default();
                 assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
             }
         }
+    }
+
+    fn token_type(scale: f64) -> Prior {
+        Prior {
+            prior: PriorForm::TokenType,
+            prior_scale: scale,
+        }
+    }
+
+    #[test]
+    fn a_scale_of_the_type_s_own_is_the_normal_prior_of_that_scale() {
+        let device = Device::flex().autodiff();
+        for (mean, log_std, log_scale) in [(0.7, -1.0, 0.0), (-2.0, 0.4, -1.2), (0.1, 0.0, 0.9)] {
+            let at = |x: f64| Tensor::<1>::from_floats([x as f32], &device).require_grad();
+            let (m, r, l) = (at(mean), at(log_std), at(log_scale));
+            let kl = token_type(2.0).kl(m.clone(), r.clone(), Some(l.clone()));
+            let same = |log_scale: f64| {
+                let normal = Prior {
+                    prior: PriorForm::Normal,
+                    prior_scale: 2.0 * log_scale.exp(),
+                };
+                by_integration(normal, mean, log_std)
+            };
+            let wanted = same(log_scale);
+            let got = golden::values(kl.clone())[0];
+            assert!(
+                (got - wanted).abs() < 2e-5 * (1.0 + wanted.abs()),
+                "{got} {wanted}"
+            );
+            // The scale's own gradient, which is what makes it a learned prior.
+            let slope = golden::gradient(&l, &kl.sum().backward())[0];
+            let central = (same(log_scale + 1e-4) - same(log_scale - 1e-4)) / 2e-4;
+            assert!(
+                (slope - central).abs() < 1e-3 * (1.0 + central.abs()),
+                "{slope} {central}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_best_scale_is_the_root_mean_square_of_what_the_type_s_tokens_are_worth() {
+        let device = Device::flex().autodiff();
+        let means = [1.5f32, -0.5, 0.2];
+        let rho = -1.0f32;
+        let second_moment = means.iter().map(|m| m * m).sum::<f32>() / 3.0 + (2.0 * rho).exp();
+        let l = Tensor::<1>::full([1], 0.5 * second_moment.ln(), &device).require_grad();
+        let m = Tensor::<1>::from_floats(means, &device);
+        let r = Tensor::<1>::full([3], rho, &device);
+        let kl = token_type(1.0).kl(m, r, Some(l.clone().expand([3]))).sum();
+        let slope = golden::gradient(&l, &kl.backward())[0];
+        assert!(slope.abs() < 1e-5, "{slope}");
     }
 
     #[test]
@@ -179,7 +264,7 @@ mod tests {
         let price = |prior: Prior, means: [f32; 4]| {
             let m = Tensor::<1>::from_floats(means, &device);
             let rho = Tensor::<1>::full([4], -3.0, &device);
-            golden::values(prior.kl(m, rho).sum())[0]
+            golden::values(prior.kl(m, rho, None).sum())[0]
         };
         let (one, four, none) = ([4.0, 0.0, 0.0, 0.0], [1.0; 4], [0.0; 4]);
         let normal = |means| price(Prior::default(), means) - price(Prior::default(), none);

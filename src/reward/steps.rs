@@ -448,6 +448,8 @@ pub struct Steps {
     pub attention: Option<Tensor<2>>,
     /// The head's mean for the text before each step's token; see [`Steps::with_prefix_scores`].
     pub prefix_scores: Option<Tensor<2>>,
+    /// Log of the prior's learned scale for each step's token type; see [`Steps::with_prior_log_scale`].
+    pub prior_log_scale: Option<Tensor<2>>,
     /// What some methods need beside.
     pub extras: Extras,
     /// Counts over the whole batch.
@@ -483,6 +485,12 @@ impl Steps {
     /// answer's so far at its others ([`Layout::score_places`]).
     pub fn with_prefix_scores(mut self, scores: Tensor<2>) -> Self {
         self.prefix_scores = Some(scores.mask_fill(self.outside.clone(), 0.0));
+        self
+    }
+
+    /// Adds l_w of each step's token `[B, S]`, from the table of a learned [`Prior`](super::Prior).
+    pub fn with_prior_log_scale(mut self, log_scale: Tensor<2>) -> Self {
+        self.prior_log_scale = Some(log_scale.mask_fill(self.outside.clone(), 0.0));
         self
     }
 
@@ -549,6 +557,7 @@ pub fn assemble(
         reference_log_policy: None,
         attention: None,
         prefix_scores: None,
+        prior_log_scale: None,
         extras: Extras::default(),
         counts,
     }

@@ -225,6 +225,17 @@ pub(super) fn read_steps(
         // The text before the token of step s ends at position s.
         steps = steps.with_prefix_scores(scores.narrow(1, 0, layout.steps()));
     }
+    if objective.needs_token_prior() {
+        // Also where the step mask is 0: what stands there is masked.
+        let tokens: Vec<i32> = layout.ids.iter().map(|id| *id as i32).collect();
+        let tokens = TensorData::new(tokens, [layout.rows, layout.tokens]);
+        let acted = Tensor::<2, Int>::from_data(tokens, device).narrow(1, 1, layout.steps());
+        let ids = acted.reshape([layout.rows * layout.steps()]);
+        if let Some(log_scale) = head.prior_log_scale(ids) {
+            let log_scale = log_scale.reshape([layout.rows, layout.steps()]);
+            steps = steps.with_prior_log_scale(log_scale);
+        }
+    }
     if let Some(preference) = preference {
         // The reward of step s is read at position s+1, and so is its weight.
         steps = steps.with_attention(preference.narrow(1, 1, layout.steps()));

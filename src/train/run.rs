@@ -530,7 +530,7 @@ pub(super) fn count(layouts: &[Layout]) -> Normaliser {
         .fold(Normaliser::default(), Normaliser::plus)
 }
 
-/// A reward head at the prior, with reward weights and a Q-head where the method uses them.
+/// A reward head at the prior, with reward weights, a Q-head and a learned prior where the method uses them.
 pub(super) fn fresh_head(
     objective: &dyn Objective,
     model: &ModelConfig,
@@ -544,6 +544,9 @@ pub(super) fn fresh_head(
     }
     if config.q_head == QHead::Own {
         head = head.with_q_head(hidden, model.vocab_size, seed, device);
+    }
+    if objective.needs_token_prior() {
+        head = head.with_token_prior(model.vocab_size, device);
     }
     head
 }
