@@ -287,6 +287,36 @@ mod tests {
     }
 
     #[test]
+    fn the_graphics_device_gives_the_processor_s_loss_and_gradients() {
+        let method = built(json!({"kappa": 0.4}));
+        let run = |device: Device| {
+            let (layout, out) = random_pairs(&device);
+            let mean = out.mean.clone().detach().require_grad();
+            let log_std = out.log_std.clone().detach().require_grad();
+            let out = golden::Outputs {
+                mean: mean.clone(),
+                log_std: log_std.clone(),
+                ..out
+            };
+            let steps = golden::steps(&layout, &out, method.steps_config());
+            let loss = method.evaluate(&steps, Progress::END).loss;
+            let gradients = loss.clone().backward();
+            [
+                values(loss),
+                golden::gradient(&mean, &gradients),
+                golden::gradient(&log_std, &gradients),
+            ]
+        };
+        let Some(device) = golden::wgpu() else {
+            return;
+        };
+        let (cpu, gpu) = (run(Device::flex().autodiff()), run(device.autodiff()));
+        for (name, (cpu, gpu)) in ["loss", "mean", "log_std"].iter().zip(cpu.iter().zip(&gpu)) {
+            golden::close(name, gpu, cpu, 1e-6, 1e-4);
+        }
+    }
+
+    #[test]
     fn without_prefixes_it_is_the_averaged_logistic() {
         let device = Device::flex();
         let (layout, out) = random_pairs(&device);
