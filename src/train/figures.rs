@@ -54,6 +54,52 @@ pub fn known_rewards(records: &[TokenRewardRecord]) -> KnownRewards {
     known
 }
 
+/// Answers' recovered rewards, `[N]`, beside what is known of the same answers, `[N]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered<Known> {
+    /// The score that `ranking` names.
+    pub scores: Vec<f64>,
+    /// What is known.
+    pub known: Vec<Known>,
+}
+
+/// Answers of which every token that covers text has a known reward: their scores, and the known rewards' sum (their mean
+/// where the score is a mean).
+pub fn known_returns(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recovered<f64> {
+    let of = |record: &TokenRewardRecord| -> Option<(f64, f64)> {
+        let covering = record.tokens.iter().filter(|t| t.start < t.end);
+        let truths: Vec<f64> = covering
+            .map(|token| token.true_mean.map(f64::from))
+            .collect::<Option<_>>()?;
+        let sum: f64 = truths.iter().sum();
+        let known = match ranking {
+            _ if truths.is_empty() => return None,
+            ScoreKind::Mean => sum / truths.len() as f64,
+            ScoreKind::Last | ScoreKind::Sum => sum,
+        };
+        Some((f64::from(score_of(&record.score, ranking)), known))
+    };
+    let (scores, known) = records.iter().filter_map(of).unzip();
+    Recovered { scores, known }
+}
+
+/// Answers with a label of their own: their scores, and whether the label calls them undesirable. A rejected answer is one
+/// that is; the chosen one beside it is not.
+pub fn answer_labels(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recovered<bool> {
+    let (scores, known) = records
+        .iter()
+        .filter_map(|record| {
+            let undesirable = match record.side {
+                Side::Chosen => false,
+                Side::Rejected => true,
+                Side::Answer => return None,
+            };
+            Some((f64::from(score_of(&record.score, ranking)), undesirable))
+        })
+        .unzip();
+    Recovered { scores, known }
+}
+
 /// Why intervals around learned rewards say nothing of a method without a standard deviation of its own.
 pub const NO_SIGMA: &str = "the method trains no standard deviation";
 
@@ -91,10 +137,11 @@ pub fn coverage_of_known(
 }
 
 /// Tokens of one side's answers against their labelled spans, an entry an answer that has labels. Bad tokens should
-/// score low and good ones high: the positives are the labelled tokens, and in rejected answers the score is minus the
-/// mean. Tokens that cover no text (EOS) are in no span and left out.
+/// score low and good ones high: the positives are the labelled tokens, and where spans mark what is bad (in rejected
+/// answers, and in answers that stand alone) the score is minus the mean. Tokens that cover no text (EOS) are in no span
+/// and left out.
 pub fn labelled_tokens(records: &[TokenRewardRecord], side: Side) -> Vec<LabelledTokens> {
-    let sign = if side == Side::Rejected { -1.0 } else { 1.0 };
+    let sign = if side == Side::Chosen { 1.0 } else { -1.0 };
     records
         .iter()
         .filter(|record| record.side == side)

@@ -1,6 +1,7 @@
 //! `avascope eval`.
 
 mod ignorance;
+mod recovery;
 
 use super::run_files::{OpenRun, warn_of_known};
 use super::{print_line, truths};
@@ -47,6 +48,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let scored = run.score(&rows)?;
     let ranking = run.scorer.ranking_score();
     let mut figures = figures(&scored.records, &scored.z, ranking)?;
+    figures.extend(recovery::figures(&scored.records, ranking)?);
     figures.extend(ignorance::figures(&scored.records, ranking)?);
 
     // The records' own, which also says where ignorance comes from.
@@ -169,6 +171,7 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
     for (name, side) in [
         ("token AUC, rejected spans", Side::Rejected),
         ("token AUC, chosen spans", Side::Chosen),
+        ("token AUC, marked spans", Side::Answer),
     ] {
         let rows = labelled_tokens(records, side);
         if !rows.is_empty() {
