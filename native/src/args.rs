@@ -108,6 +108,10 @@ pub struct TrainArgs {
     /// Rows: a .jsonl, .jsonl.gz, .json or .parquet file, or `world` for the built-in world.
     #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::AnyPath, value_name = "FILE")]
     pub data: Option<String>,
+    /// Answers to hold those of --data against (prompt, completion), such as a base model's: for a method that learns from two
+    /// sets of answers (irl_margin), which need not be of one size. One file with a column `label` does the same.
+    #[arg(help_heading = "Rows and model", long, value_hint = ValueHint::FilePath, value_name = "FILE")]
+    pub against: Option<PathBuf>,
     /// Rows to draw, where --data is `world`.
     #[arg(help_heading = "Rows and model", long, value_name = "N")]
     pub world_rows: Option<usize>,
@@ -505,8 +509,8 @@ pub enum DataCommand {
     Doubtful(DoubtfulArgs),
     /// Draw rows from the built-in world.
     World {
-        /// `preferences` or `demonstrations`.
-        #[arg(default_value = "preferences", value_parser = ["preferences", "demonstrations"])]
+        /// `preferences`, `demonstrations`, or `base`: answers of the ordinary writer, for --against.
+        #[arg(default_value = "preferences", value_parser = ["preferences", "demonstrations", "base"])]
         kind: String,
         /// How many.
         #[arg(long, default_value_t = 2000)]

@@ -196,6 +196,7 @@ fn record(id: usize, side: Side, tokens: &[(f32, f32, f32, bool)]) -> TokenRewar
         schema: crate::reward::SCHEMA.into(),
         id: id.to_string(),
         side,
+        label: None,
         prompt: String::new(),
         answer: "w".repeat(tokens.len()),
         truncated: false,

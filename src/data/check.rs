@@ -72,7 +72,7 @@ pub struct Leak {
 /// What [`check`] found. Its `Display` form is for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// `preferences` or `demonstrations`.
+    /// `preferences`, `demonstrations` or `unpaired` (answers labelled one by one).
     pub kind: &'static str,
     /// Rows.
     pub rows: usize,
@@ -100,6 +100,12 @@ pub struct CheckReport {
     pub rows_with_spans: usize,
     /// Rows with known token rewards.
     pub rows_with_true_rewards: usize,
+    /// Answers labelled as desirable; answers labelled one by one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desirable: Option<usize>,
+    /// Answers that stand in the file with both labels; answers labelled one by one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicting_labels: Option<usize>,
     /// What other splits hold too.
     pub leaks: Vec<Leak>,
     /// The length baseline in characters; pairs only.
@@ -157,6 +163,14 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
                 answers: vec![&row.answer],
             })
             .collect(),
+        Rows::Unpaired(rows) => rows
+            .iter()
+            .map(|row| View {
+                id: &row.id,
+                prompt: &row.prompt,
+                answers: vec![&row.answer],
+            })
+            .collect(),
     }
 }
 
@@ -191,10 +205,10 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
     let mut orders: HashMap<Key, u8> = HashMap::new();
     let count = |test: &dyn Fn(&View<'_>) -> bool| views.iter().filter(|view| test(view)).count();
     let mut report = CheckReport {
-        kind: if pairs {
-            "preferences"
-        } else {
-            "demonstrations"
+        kind: match rows {
+            Rows::Preferences(_) => "preferences",
+            Rows::Demonstrations(_) => "demonstrations",
+            Rows::Unpaired(_) => "unpaired",
         },
         rows: views.len(),
         fingerprint: fingerprint(rows),
@@ -221,6 +235,8 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
         rows_with_true_rewards: count(&|view| {
             view.answers.iter().any(|a| a.true_rewards.is_some())
         }),
+        desirable: None,
+        conflicting_labels: None,
         leaks: other_splits
             .iter()
             .map(|(name, other)| leak(&views, name, other))
@@ -244,6 +260,15 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
         }
     }
     report.conflicting_pairs = orders.values().filter(|seen| **seen == 3).count();
+    if let Rows::Unpaired(rows) = rows {
+        // Which labels an answer to its prompt was seen with: bit 0 for one, bit 1 for the other.
+        let mut labels: HashMap<Key, u8> = HashMap::new();
+        for (row, view) in rows.iter().zip(&views) {
+            *labels.entry(view.key()).or_default() |= if row.label { 1 } else { 2 };
+        }
+        report.desirable = Some(rows.iter().filter(|row| row.label).count());
+        report.conflicting_labels = Some(labels.values().filter(|seen| **seen == 3).count());
+    }
     report
 }
 
@@ -383,6 +408,15 @@ impl fmt::Display for CheckReport {
         ] {
             writeln!(f, "{name:<24} {count:>8}")?;
         }
+        if let (Some(desirable), Some(conflicting)) = (self.desirable, self.conflicting_labels) {
+            for (name, count) in [
+                ("labelled desirable", desirable),
+                ("labelled undesirable", self.rows - desirable),
+                ("conflicting labels", conflicting),
+            ] {
+                writeln!(f, "{name:<24} {count:>8}")?;
+            }
+        }
         for leak in &self.leaks {
             writeln!(
                 f,
@@ -482,6 +516,24 @@ mod tests {
         );
         assert_eq!(report.longer_wins_words, None);
         assert!(report.to_string().contains("answer     words"));
+    }
+
+    #[test]
+    fn labels_of_answers_by_themselves_are_counted() {
+        let report = check(
+            &rows(
+                r#"{"prompt":"p","completion":"a","label":true}
+                   {"prompt":"p","completion":"a","label":false}
+                   {"prompt":"p","completion":"b","label":false}"#,
+            ),
+            &[],
+        );
+        assert_eq!(
+            (report.kind, report.desirable, report.conflicting_labels),
+            ("unpaired", Some(1), Some(1))
+        );
+        assert!(report.to_string().contains("labelled undesirable            2"));
+        assert_eq!(check(&rows(TRAIN), &[]).desirable, None);
     }
 
     #[test]

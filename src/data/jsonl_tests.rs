@@ -1,20 +1,27 @@
 //! Every shape once, every bad input once.
 
-use super::super::{Answer, Content, DemonstrationRow, PreferenceRow, Span};
+use super::super::{Answer, Content, DemonstrationRow, PreferenceRow, Span, UnpairedRow};
 use super::*;
 use crate::text::Message;
 
 fn pairs(text: &str) -> Vec<PreferenceRow> {
     match read_jsonl(text.as_bytes(), "x.jsonl").unwrap() {
         Rows::Preferences(rows) => rows,
-        Rows::Demonstrations(_) => panic!("demonstrations"),
+        rows => panic!("{rows:?}"),
     }
 }
 
 fn demos(text: &str) -> Vec<DemonstrationRow> {
     match read_jsonl(text.as_bytes(), "x.jsonl").unwrap() {
         Rows::Demonstrations(rows) => rows,
-        Rows::Preferences(_) => panic!("preferences"),
+        rows => panic!("{rows:?}"),
+    }
+}
+
+fn unpaired(text: &str) -> Vec<UnpairedRow> {
+    match read_jsonl(text.as_bytes(), "x.jsonl").unwrap() {
+        Rows::Unpaired(rows) => rows,
+        rows => panic!("{rows:?}"),
     }
 }
 
@@ -172,26 +179,31 @@ fn wrong_steps_become_spans() {
 }
 
 #[test]
-fn rows_labelled_false_are_skipped_and_counted() {
-    let text = "{\"prompt\":\"p\",\"completion\":\"good\",\"label\":true}\n{\"prompt\":\"p\",\"completion\":\"bad\",\"label\":false}";
-    assert_eq!(demos(text).len(), 1);
-    let (rows, errors) = read_jsonl_report(text.as_bytes(), "x.jsonl");
-    assert_eq!(rows.map(|rows| rows.len()), Some(1));
-    assert_eq!(errors.len(), 1);
-    assert!(errors[0].is_note());
-    assert_eq!(errors[0].problem, Problem::SkippedLabels { count: 1 });
-    assert!(matches!(
-        error(r#"{"prompt":"p","completion":"c","label":false}"#).problem,
-        Problem::NoRows { skipped: 1 }
-    ));
-    // Labels as numbers, as some tables hold them: a bad answer is no demonstration there either.
-    let numbers = text
-        .replace("true", "1")
-        .replace("false", "0")
-        .replace("\"good\"", "\"fine\"");
-    let rows = demos(&numbers);
-    assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].answer.content, self::text("fine"));
+fn labelled_answers_keep_their_labels_and_good_ones_alone_are_demonstrations() {
+    let text = "{\"prompt\":\"p\",\"completion\":\"good\",\"label\":true}\n{\"prompt\":\"p\",\"completion\":\"bad\",\"label\":false,\"spans\":[[0,3]],\"rewards\":[-1]}";
+    let labels = |text: &str| -> Vec<bool> { unpaired(text).iter().map(|r| r.label).collect() };
+    assert_eq!(labels(text), [true, false]);
+    let rows = unpaired(text);
+    assert_eq!(rows[1].answer.spans, Some(vec![span(0, 3)]));
+    assert_eq!(rows[1].answer.true_rewards, Some(vec![-1.0]));
+    let (_, errors) = read_jsonl_report(text.as_bytes(), "x.jsonl");
+    assert_eq!(errors, []);
+    let good = read_jsonl(text.as_bytes(), "x").unwrap().chosen_answers();
+    let Rows::Demonstrations(good) = good else {
+        panic!("{good:?}")
+    };
+    assert_eq!(good.len(), 1);
+    assert_eq!(good[0].answer.content, self::text("good"));
+    // Labels as numbers, as some tables hold them.
+    let numbers = text.replace("true", "1").replace("false", "0");
+    assert_eq!(labels(&numbers), [true, false]);
+    // A file of one kind of answer is fine here; who learns from two sets will miss the other.
+    assert_eq!(labels("{\"prompt\":\"p\",\"completion\":\"c\",\"label\":false}"), [false]);
+    // A row that lost its label is of another shape, and told with its line.
+    let lost = format!("{text}\n{}", r#"{"prompt":"p","completion":"c","label":null}"#);
+    let lost = error(&lost);
+    assert_eq!(lost.place, Place::Line(3));
+    assert!(lost.to_string().contains("label (true or false"), "{lost}");
 }
 
 #[test]
@@ -204,7 +216,6 @@ fn chats_of_demonstrations_are_read_in_every_form() {
         format!(r#"{{"prompt":[{user}],"completion":[{says}]}}"#),
         format!(r#"{{"prompt":[{user}],"completion":"a"}}"#),
         format!(r#"{{"prompt":"u","completion":[{says}]}}"#),
-        format!(r#"{{"prompt":[{user}],"completion":[{says}],"label":true}}"#),
         format!(r#"{{"messages":[{user},{says}]}}"#),
         format!(r#"{{"prompt":[{user}],"completions":["a"],"labels":[1]}}"#),
     ] {
@@ -438,7 +449,7 @@ fn a_file_without_rows_says_so() {
     }
     assert_eq!(
         read_json(b"[]", "x").unwrap_err().problem,
-        Problem::NoRows { skipped: 0 }
+        Problem::NoRows
     );
 }
 

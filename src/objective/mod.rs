@@ -78,13 +78,16 @@ impl Progress {
     }
 }
 
-/// What an objective learns from.
+/// What an objective learns from, and what rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// Chosen and rejected answers.
     Pairs,
     /// Good answers alone.
     Demonstrations,
+    /// Desirable and undesirable answers, each by itself, in any number. An objective of pairs that
+    /// [takes them](Objective::takes_unpaired) sees two independent draws as a pair.
+    Unpaired,
 }
 
 /// A token's reward as a method sees it, `[B, S]`, 0 outside the step mask.
@@ -102,6 +105,11 @@ pub trait Objective: Send + Sync {
     fn name(&self) -> &'static str;
     /// Which rows it reads.
     fn rows(&self) -> RowKind;
+    /// Whether an objective of pairs also learns from two sets of answers, of which each step draws as many from the one as
+    /// from the other, independently: its loss must be an expectation over both sets of what it says of a difference.
+    fn takes_unpaired(&self) -> bool {
+        false
+    }
     /// How steps are made for it.
     fn steps_config(&self) -> &StepsConfig;
     /// Whether [`Steps::with_reference`] must be called first.

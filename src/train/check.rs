@@ -5,20 +5,33 @@ use super::{EncodedRow, TrainConfig, TrainError, Trainable};
 use crate::objective::{Objective, RowKind};
 use std::sync::Arc;
 
-/// Whether there are rows, of the kind that the method learns from.
+/// Whether there are rows, of a kind that the method learns from.
 pub(super) fn check_rows(
     count: usize,
     kind: RowKind,
-    wanted: RowKind,
+    objective: &dyn Objective,
     method: &str,
 ) -> Result<(), TrainError> {
-    if kind != wanted {
-        return Err(TrainError::Rows(match wanted {
-            RowKind::Pairs => format!(
+    let wanted = objective.rows();
+    let unpaired = kind == RowKind::Unpaired && objective.takes_unpaired();
+    if kind != wanted && !unpaired {
+        let are = match kind {
+            RowKind::Pairs => "pairs",
+            RowKind::Demonstrations => "demonstrations",
+            RowKind::Unpaired => "answers labelled one by one (columns prompt, completion, label)",
+        };
+        return Err(TrainError::Rows(match (wanted, kind) {
+            (RowKind::Demonstrations, _) => format!(
+                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are {are}; use `ava_p`, or take the chosen answers"
+            ),
+            (_, RowKind::Demonstrations) if objective.takes_unpaired() => format!(
+                "`{method}` learns from preference pairs (columns prompt, chosen, rejected) or from two sets of answers (columns prompt, completion, label; or demonstrations and a second file, `--against`), and these rows are demonstrations alone; bring answers to hold them against"
+            ),
+            (_, RowKind::Demonstrations) => format!(
                 "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
             ),
-            RowKind::Demonstrations => format!(
-                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are pairs; use `ava_p`, or take the chosen answers"
+            _ => format!(
+                "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are {are}; use `irl_margin`, which takes two sets of answers, or bring pairs"
             ),
         }));
     }
@@ -28,6 +41,31 @@ pub(super) fn check_rows(
         ));
     }
     Ok(())
+}
+
+/// Of answers labelled one by one: puts the desirable ones in front, which training draws as a set of their own, and says
+/// how many there are.
+pub(super) fn two_sets(
+    rows: &mut Arc<Vec<EncodedRow>>,
+    method: &str,
+) -> Result<usize, TrainError> {
+    let desirable = |row: &EncodedRow| row.desirable() == Some(true);
+    let count = rows.iter().filter(|row| desirable(row)).count();
+    for (found, what, label) in [
+        (count, "desirable", "true"),
+        (rows.len() - count, "undesirable", "false"),
+    ] {
+        if found == 0 {
+            return Err(TrainError::Rows(format!(
+                "no {what} answer (label {label}) is left to train on, and `{method}` holds desirable answers against undesirable ones; bring some, or lower `held_out`"
+            )));
+        }
+    }
+    if !rows.is_sorted_by_key(|row| !desirable(row)) {
+        // A stable sort: rows of a set keep the order of the file.
+        Arc::make_mut(rows).sort_by_key(|row| !desirable(row));
+    }
+    Ok(count)
 }
 
 /// Swaps the labels that the method asks to be swapped, and says how many. Every training pair must have a strength where

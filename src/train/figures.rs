@@ -83,8 +83,8 @@ pub fn known_returns(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recov
     Recovered { scores, known }
 }
 
-/// Answers with a label of their own: their scores, and whether the label calls them undesirable. A rejected answer is one
-/// that is; the chosen one beside it is not.
+/// Answers with a label: their scores, and whether the label calls them undesirable. A rejected answer is one that is, and the
+/// chosen one beside it is not.
 pub fn answer_labels(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recovered<bool> {
     let (scores, known) = records
         .iter()
@@ -92,12 +92,56 @@ pub fn answer_labels(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recov
             let undesirable = match record.side {
                 Side::Chosen => false,
                 Side::Rejected => true,
-                Side::Answer => return None,
+                Side::Answer => record.label? <= 0.5,
             };
             Some((f64::from(score_of(&record.score, ranking)), undesirable))
         })
         .unzip();
     Recovered { scores, known }
+}
+
+/// How two sets of answers, labelled one by one, stand to each other: every desirable answer beside every undesirable one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TwoSets {
+    /// Desirable answers.
+    pub desirable: usize,
+    /// Undesirable answers.
+    pub undesirable: usize,
+    /// Share of the combinations in which the desirable answer scores higher; a tie counts as wrong.
+    pub accuracy: f64,
+    /// Share of the combinations with equal scores.
+    pub ties: f64,
+    /// Mean score of the desirable answers less that of the undesirable ones.
+    pub margin: f64,
+}
+
+impl TwoSets {
+    /// `None` where one set is empty. Answers of pairs do not count.
+    pub fn of(records: &[TokenRewardRecord], ranking: ScoreKind) -> Option<Self> {
+        let scores = |desirable: bool| -> Vec<f32> {
+            let alone = records.iter().filter(|record| record.side == Side::Answer);
+            let of = alone.filter(|record| record.label.is_some_and(|y| (y > 0.5) == desirable));
+            of.map(|record| score_of(&record.score, ranking)).collect()
+        };
+        let (good, mut bad) = (scores(true), scores(false));
+        let wide = |scores: &[f32]| mean(scores.iter().map(|score| f64::from(*score)));
+        let margin = wide(&good)? - wide(&bad)?;
+        bad.sort_by(f32::total_cmp);
+        let (mut below, mut equal) = (0usize, 0usize);
+        for score in &good {
+            let lower = bad.partition_point(|other| other < score);
+            below += lower;
+            equal += bad[lower..].iter().take_while(|other| *other == score).count();
+        }
+        let all = (good.len() * bad.len()) as f64;
+        Some(Self {
+            desirable: good.len(),
+            undesirable: bad.len(),
+            accuracy: below as f64 / all,
+            ties: equal as f64 / all,
+            margin,
+        })
+    }
 }
 
 /// Why intervals around learned rewards say nothing of a method without a standard deviation of its own.
@@ -264,6 +308,15 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             ("eval_accuracy_mean", accuracy(ScoreKind::Mean)),
             ("eval_margin", margin / pairs.len() as f64),
             ("eval_ties", share(&|a, b| a == b, ranking)),
+        ] {
+            metrics.insert(name.into(), value);
+        }
+    }
+    if let Some(sets) = TwoSets::of(&scored.records, ranking) {
+        for (name, value) in [
+            ("eval_accuracy", sets.accuracy),
+            ("eval_margin", sets.margin),
+            ("eval_ties", sets.ties),
         ] {
             metrics.insert(name.into(), value);
         }

@@ -111,6 +111,7 @@ fn row(id: usize, sides: Vec<EncodedSide>) -> EncodedRow {
         margin: None,
         strength: None,
         flipped: false,
+        label: None,
     }
 }
 

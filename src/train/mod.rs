@@ -33,6 +33,8 @@ mod scorer;
 #[cfg(test)]
 mod testing;
 mod truths;
+#[cfg(test)]
+mod unpaired;
 mod world;
 
 pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
@@ -43,7 +45,7 @@ pub use error::TrainError;
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
 pub use figures::{
-    KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Recovered, Residuals, answer_labels,
+    KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Recovered, Residuals, TwoSets, answer_labels,
     coverage_of_known, figures, known_returns, known_rewards, labelled_tokens, pairs, score_of,
 };
 pub use open::{Files, OpenError, open_model};
@@ -57,7 +59,9 @@ pub use truths::{
     TruthResult, UnknownTruth, Verdict, WordFloor, edits, encode_traces, first_wrong_step,
     intervention, lexicon, spans,
 };
-pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
+pub use world::{
+    world_base_answers, world_corpus, world_decoder_at_random, world_model, world_rows,
+};
 
 use burn::tensor::Tensor;
 

@@ -341,6 +341,7 @@ impl Scorer {
             schema: SCHEMA.into(),
             id: row.id.clone(),
             side: row.side(side),
+            label: row.label_of(side),
             prompt: row.prompt.clone(),
             answer: encoded.answer_text.clone(),
             truncated: encoded.truncated,

@@ -16,8 +16,8 @@ use avascope::eval::{
 use avascope::objective::ScoreKind;
 use avascope::reward::{Side, TokenRewardRecord, Uncertainty};
 use avascope::train::{
-    self, KnownRewards, NO_SIGMA, Residuals, coverage_of_known, known_rewards, labelled_tokens,
-    score_of,
+    self, KnownRewards, NO_SIGMA, Residuals, TwoSets, coverage_of_known, known_rewards,
+    labelled_tokens, score_of,
 };
 use serde::Serialize;
 
@@ -165,6 +165,19 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
             "correlation of sum with length",
             pearson(&all_scores, &all_lengths)?,
             None,
+        );
+    }
+
+    if let (true, Some(sets)) = (pairs.is_empty(), TwoSets::of(records, ranking)) {
+        add(
+            "pair accuracy",
+            Metric::of(sets.accuracy),
+            Some(&format!(
+                "each of {} desirable answers beside each of {} undesirable ones; {:.1} % ties count as wrong",
+                sets.desirable,
+                sets.undesirable,
+                100.0 * sets.ties
+            )),
         );
     }
 

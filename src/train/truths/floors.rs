@@ -27,7 +27,7 @@ impl WordFloor {
     pub fn of_rows(rows: &Rows) -> Result<Option<Self>, EvalError> {
         match rows {
             Rows::Preferences(pairs) => Self::fit(pairs).map(Some),
-            Rows::Demonstrations(_) => Ok(None),
+            Rows::Demonstrations(_) | Rows::Unpaired(_) => Ok(None),
         }
     }
 

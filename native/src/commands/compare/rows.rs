@@ -33,6 +33,13 @@ impl PreparedRows {
             read_source(&config.data, config.world_rows, config.world_seed, false)?,
             config.limit,
         );
+        if matches!(rows, Rows::Unpaired(_)) {
+            return Err(CompareError::Rows(format!(
+                "{} holds answers labelled one by one (column label), and a comparison is held on pairs or demonstrations; train on them with `avascope train`",
+                config.data
+            ))
+            .into());
+        }
         let all = fingerprint(&rows);
         let (rest, test) = match &config.test_data {
             Some(path) => (rows, crate::files::read_rows(Path::new(path))?),

@@ -74,7 +74,7 @@ pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Resu
     let answers = answer_labels(records, ranking);
     if !answers.known.is_empty() {
         let report = RewardRecovery::of_labels(&answers.scores, &answers.known)?;
-        let what = "the answer's score beside its label: 0 undesirable (rejected), 1 not";
+        let what = "the answer's score beside its label: 0 undesirable (or rejected), 1 not";
         figures.correlations("answers' labels", &report, what);
         figures.plain_decision(
             "answers' labels",
