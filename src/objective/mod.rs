@@ -112,6 +112,12 @@ pub trait Objective: Send + Sync {
     }
     /// How steps are made for it.
     fn steps_config(&self) -> &StepsConfig;
+    /// The option `beta`: what turns the policy's log-ratio to a reference into a reward where the method has no other
+    /// notion of one. The likelihood's (an inverse temperature or a weight, 1 unless set) where the method has no strength of
+    /// its own as DPO has.
+    fn beta(&self) -> f64 {
+        self.steps_config().beta
+    }
     /// Whether [`Steps::with_reference`] must be called first.
     fn needs_reference(&self) -> bool {
         false
