@@ -40,11 +40,11 @@ pub struct LengthSummary {
 /// "The longer answer wins": the baseline to print beside every accuracy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LongerWins {
-    /// Pairs whose chosen answer is longer.
+    /// Pairs whose better answer is longer.
     pub wins: usize,
     /// Pairs of equal length.
     pub ties: usize,
-    /// Pairs whose rejected answer is longer.
+    /// Pairs whose worse answer is longer.
     pub losses: usize,
     /// Share of wins, a tie counting as wrong (as RewardBench counts).
     pub accuracy: f64,
@@ -100,6 +100,8 @@ pub struct CheckReport {
     pub rows_with_spans: usize,
     /// Rows with known token rewards.
     pub rows_with_true_rewards: usize,
+    /// Pairs whose own label (column `preference`) is another than "chosen is better".
+    pub relabelled_pairs: usize,
     /// Answers labelled as desirable; answers labelled one by one only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desirable: Option<usize>,
@@ -119,6 +121,8 @@ struct View<'a> {
     id: &'a str,
     prompt: &'a Content,
     answers: Vec<&'a Answer>,
+    /// Better and worse, where the row says which is which.
+    judged: Option<(&'a Answer, &'a Answer)>,
 }
 
 impl View<'_> {
@@ -153,6 +157,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
                 id: &row.id,
                 prompt: &row.prompt,
                 answers: vec![&row.chosen, &row.rejected],
+                judged: row.judged(),
             })
             .collect(),
         Rows::Demonstrations(rows) => rows
@@ -161,6 +166,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
                 id: &row.id,
                 prompt: &row.prompt,
                 answers: vec![&row.answer],
+                judged: None,
             })
             .collect(),
         Rows::Unpaired(rows) => rows
@@ -169,6 +175,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
                 id: &row.id,
                 prompt: &row.prompt,
                 answers: vec![&row.answer],
+                judged: None,
             })
             .collect(),
     }
@@ -235,6 +242,7 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
         rows_with_true_rewards: count(&|view| {
             view.answers.iter().any(|a| a.true_rewards.is_some())
         }),
+        relabelled_pairs: rows.relabelled(),
         desirable: None,
         conflicting_labels: None,
         leaks: other_splits
@@ -335,8 +343,8 @@ fn quantiles(mut lengths: Vec<usize>) -> Quantiles {
 fn longer_wins(views: &[View<'_>], length: impl Fn(&Content) -> usize) -> LongerWins {
     let (mut wins, mut ties, mut losses) = (0, 0, 0);
     for view in views {
-        if let [chosen, rejected] = view.answers.as_slice() {
-            match length(&chosen.content).cmp(&length(&rejected.content)) {
+        if let Some((better, worse)) = view.judged {
+            match length(&better.content).cmp(&length(&worse.content)) {
                 std::cmp::Ordering::Greater => wins += 1,
                 std::cmp::Ordering::Equal => ties += 1,
                 std::cmp::Ordering::Less => losses += 1,
@@ -405,6 +413,7 @@ impl fmt::Display for CheckReport {
             ("identical answers", self.identical_answers),
             ("rows with spans", self.rows_with_spans),
             ("rows with known rewards", self.rows_with_true_rewards),
+            ("pairs labelled otherwise", self.relabelled_pairs),
         ] {
             writeln!(f, "{name:<24} {count:>8}")?;
         }

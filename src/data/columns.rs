@@ -302,7 +302,30 @@ fn pair(
             None | Some(Value::Null) => None,
             Some(value) => Some(number("strength".into(), &value)?),
         },
+        preference: preference(row)?,
     })
+}
+
+/// How sure it is that the chosen answer is the better one. Many files have a `label` of another kind beside their pairs: only
+/// a number (or true, false) is taken for this one.
+fn preference(row: &mut Columns) -> Result<Option<f32>, Problem> {
+    for column in ["preference", "label"] {
+        let value = match row.remove(column) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Bool(value)) => f32::from(u8::from(value)),
+            Some(value) if column == "label" && !value.is_number() => continue,
+            Some(value) => number(column.into(), &value)?,
+        };
+        if !(0.0..=1.0).contains(&value) {
+            return Err(Problem::BadNumber {
+                column: column.into(),
+                value: value.into(),
+                needed: "the probability that `chosen` is the better answer, 0 to 1 (0.5: a tie); rename the column if it means something else",
+            });
+        }
+        return Ok(Some(value));
+    }
+    Ok(None)
 }
 
 fn demonstration(

@@ -14,7 +14,8 @@
 //! | `steps, mistake_index` (`prompt` if there is one) | the same with the first wrong step |
 //!
 //! Truth beside them: `chosen_spans`, `rejected_spans`, `chosen_rewards`, `rejected_rewards`, `chosen_reward_std`,
-//! `rejected_reward_std`, `margin`, `strength`; for demonstrations `spans` (or `bad_spans`), `rewards`, `reward_std`. Other columns
+//! `rejected_reward_std`, `margin`, `strength`, and `preference` or a number as `label` (the probability that `chosen` is the
+//! better answer: 1, 0, or 0.5 for a tie); for demonstrations `spans` (or `bad_spans`), `rewards`, `reward_std`. Other columns
 //! are not read. A UTF-8 byte order mark, CRLF and blank lines are fine; a NUL written as `\u0000` is text like any other.
 
 use super::Rows;

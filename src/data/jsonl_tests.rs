@@ -75,6 +75,7 @@ fn a_pair_of_strings_is_read_with_its_truths() {
             },
             margin: Some(1.5),
             strength: Some(-0.25),
+            preference: None,
         }]
     );
 }
@@ -164,6 +165,41 @@ fn demonstrations_are_read_in_every_form() {
         chat(&[("assistant", "a"), ("user", "v"), ("assistant", "b")])
     );
     assert_eq!(rows[0].answer.content.answer_text(), "b");
+}
+
+#[test]
+fn a_pair_says_itself_which_answer_is_better() {
+    let read = |column: &str| {
+        pairs(&format!(
+            r#"{{"prompt":"p","chosen":"a","rejected":"b"{column}}}"#
+        ))[0]
+            .preference
+    };
+    for (column, wanted) in [
+        ("", None),
+        (r#","preference":0.5"#, Some(0.5)),
+        (r#","label":0"#, Some(0.0)),
+        (r#","label":true"#, Some(1.0)),
+        (r#","preference":0,"label":1"#, Some(0.0)),
+        (r#","preference":null,"label":1"#, Some(1.0)),
+        // A class, as many files have one.
+        (r#","label":"harmless""#, None),
+    ] {
+        assert_eq!(read(column), wanted, "{column}");
+    }
+    let judged = |preference| {
+        let mut row = pairs(r#"{"prompt":"p","chosen":"a","rejected":"b"}"#).remove(0);
+        row.preference = preference;
+        row.judged().map(|(better, _)| better.content.clone())
+    };
+    assert_eq!(judged(None), Some(text("a")));
+    assert_eq!(judged(Some(0.0)), Some(text("b")));
+    assert_eq!(judged(Some(0.5)), None);
+    for column in [r#","preference":"yes""#, r#","preference":1.5"#, r#","label":-1"#] {
+        let line = format!(r#"{{"prompt":"p","chosen":"a","rejected":"b"{column}}}"#);
+        let error = error(&line).to_string();
+        assert!(error.contains("x.jsonl, line 1"), "{error}");
+    }
 }
 
 #[test]

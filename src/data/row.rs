@@ -2,6 +2,7 @@
 
 use crate::text::Message;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
 /// A prompt or an answer: plain text, or the turns of a chat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,20 @@ pub struct PreferenceRow {
     /// Mean difference of the two answers' scores over an ensemble of reward models (Secrets of RLHF II), where one was
     /// asked; `avascope data doubtful` writes it. Negative: the ensemble doubts the label.
     pub strength: Option<f32>,
+    /// Probability that `chosen` is the better answer, where the file says so: 1 as the columns' names have it, 0.5 a tie,
+    /// 0 the other way round. 1 where absent.
+    pub preference: Option<f32>,
+}
+
+impl PreferenceRow {
+    /// The better and the worse answer as the row's own label has it; `None` where that calls them equal.
+    pub fn judged(&self) -> Option<(&Answer, &Answer)> {
+        match self.preference.unwrap_or(1.0).total_cmp(&0.5) {
+            Ordering::Greater => Some((&self.chosen, &self.rejected)),
+            Ordering::Less => Some((&self.rejected, &self.chosen)),
+            Ordering::Equal => None,
+        }
+    }
 }
 
 /// A demonstration: a good answer alone.
@@ -184,6 +199,17 @@ impl Rows {
             Self::Unpaired(rows) => rows.truncate(limit),
         }
         self
+    }
+
+    /// Pairs whose own label is another than "chosen is better".
+    pub fn relabelled(&self) -> usize {
+        match self {
+            Self::Preferences(rows) => {
+                let other = |row: &&PreferenceRow| row.preference.is_some_and(|y| y != 1.0);
+                rows.iter().filter(other).count()
+            }
+            Self::Demonstrations(_) | Self::Unpaired(_) => 0,
+        }
     }
 
     /// Two sets of answers as one, evenly mixed: every stretch of rows holds both in about the proportion of the whole, so

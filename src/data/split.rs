@@ -70,6 +70,10 @@ pub fn fingerprint(rows: &Rows) -> String {
                     put(&mut hash, b"strength");
                     put_floats(&mut hash, Some(std::slice::from_ref(strength)));
                 }
+                if let Some(preference) = &row.preference {
+                    put(&mut hash, b"preference");
+                    put_floats(&mut hash, Some(std::slice::from_ref(preference)));
+                }
             }
         }
         Rows::Demonstrations(rows) => {
@@ -249,6 +253,8 @@ mod tests {
         for other in [
             r#"{"prompt":"pa","chosen":"b","rejected":"c"}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","margin":0}"#,
+            r#"{"prompt":"p","chosen":"ab","rejected":"c","preference":0.5}"#,
+            r#"{"prompt":"p","chosen":"ab","rejected":"c","label":0}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","chosen_spans":[]}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","chosen_spans":[[0,1]]}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","rejected_rewards":[1]}"#,

@@ -139,6 +139,11 @@ pub trait Objective: Send + Sync {
     fn needs_margin(&self) -> bool {
         false
     }
+    /// Whether it reads a pair's own label, the probability that the chosen answer is the better one
+    /// ([`Extras::label`](crate::reward::Extras)).
+    fn reads_label(&self) -> bool {
+        false
+    }
     /// Whether every training pair must carry a preference strength, and which share of the pairs, those of lowest strength,
     /// has its labels swapped; `None` where strengths are not read.
     fn strength(&self) -> Option<f64> {

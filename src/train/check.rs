@@ -97,6 +97,33 @@ pub(super) fn clean_labels(
     Ok(signs.iter().filter(|sign| **sign < 0.0).count())
 }
 
+/// Whether the method reads the pairs' own labels where they are others than "chosen is better"; what is left to say, in
+/// sentences.
+pub(super) fn labels(
+    objective: &dyn Objective,
+    train: &[EncodedRow],
+) -> Result<Option<String>, TrainError> {
+    let name = objective.name();
+    let other = |row: &&EncodedRow| row.sides.len() == 2 && row.label.is_some_and(|y| y != 1.0);
+    if objective.reads_label() {
+        return Ok(None);
+    }
+    if let Some(row) = train.iter().filter(other).find(|row| row.label < Some(0.5)) {
+        return Err(TrainError::Row {
+            id: row.id.clone(),
+            line: row.line,
+            reason: format!(
+                "its own label says that the rejected answer is the better one, and `{name}` takes every chosen answer for the better one; swap the two answers, or use `pref_transformer`, which reads labels"
+            ),
+        });
+    }
+    let ties = train.iter().filter(other).count();
+    Ok((ties > 0).then(|| format!(
+        "{ties} of the {} training pairs have a label below 1 (0.5: a tie), which `{name}` does not read: it takes their chosen answers for the better ones; `pref_transformer` reads labels",
+        train.len()
+    )))
+}
+
 /// Whether every training pair has a margin where the method reads it; what is left to say, in sentences.
 pub(super) fn margins(
     objective: &dyn Objective,

@@ -34,7 +34,8 @@ pub struct EncodedRow {
     pub strength: Option<f32>,
     /// Whether training takes the label as turned round.
     pub flipped: bool,
-    /// The label of an answer by itself: 1 desirable, 0 undesirable.
+    /// The row's own label: of a pair the probability that the chosen answer is the better one (0.5: a tie), of an answer by
+    /// itself 1 where it is desirable and 0 where not.
     pub label: Option<f32>,
 }
 
@@ -57,9 +58,12 @@ impl EncodedRow {
         }
     }
 
-    /// What the row's own label says of side `index`.
-    pub fn label_of(&self, _index: usize) -> Option<f32> {
-        self.label
+    /// What the row's own label says of side `index`: 1 good, 0 bad.
+    pub fn label_of(&self, index: usize) -> Option<f32> {
+        match index {
+            0 => self.label,
+            _ => self.label.map(|label| 1.0 - label),
+        }
     }
 
     /// Whether the row's label calls its one answer desirable; `None` where it has no label, or two answers.
@@ -187,7 +191,7 @@ fn encode_each<'a>(
                     margin: row.margin,
                     strength: row.strength,
                     flipped: false,
-                    label: None,
+                    label: row.preference,
                 })
             });
             (row.id.as_str(), row.line, encoded)

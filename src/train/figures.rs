@@ -6,6 +6,7 @@ use crate::eval::calibration::LEVELS;
 use crate::eval::{self, Affine, EvalError, LabelledTokens, Metric, gaussian_calibration};
 use crate::objective::ScoreKind;
 use crate::reward::{AnswerScore, Side, TokenRewardRecord, Uncertainty};
+use std::cmp::Ordering;
 
 /// z of the 95 % interval of a Gaussian.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -19,6 +20,22 @@ pub fn pairs(records: &[TokenRewardRecord]) -> Vec<(&TokenRewardRecord, &TokenRe
             _ => None,
         })
         .collect()
+}
+
+/// The pairs among records as (better, worse) by the rows' own labels; without a label the chosen answer is the better one.
+/// Pairs that are labelled as ties are left out: neither order would be right.
+pub fn judged_pairs(
+    records: &[TokenRewardRecord],
+) -> Vec<(&TokenRewardRecord, &TokenRewardRecord)> {
+    let all = pairs(records).into_iter();
+    all.filter_map(
+        |(chosen, rejected)| match chosen.label.unwrap_or(1.0).total_cmp(&0.5) {
+            Ordering::Greater => Some((chosen, rejected)),
+            Ordering::Less => Some((rejected, chosen)),
+            Ordering::Equal => None,
+        },
+    )
+    .collect()
 }
 
 /// The score of an answer that `kind` names.
@@ -84,17 +101,18 @@ pub fn known_returns(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recov
 }
 
 /// Answers with a label: their scores, and whether the label calls them undesirable. A rejected answer is one that is, and the
-/// chosen one beside it is not.
+/// chosen one beside it is not, unless the pair's own label says otherwise; ties are left out.
 pub fn answer_labels(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recovered<bool> {
     let (scores, known) = records
         .iter()
         .filter_map(|record| {
-            let undesirable = match record.side {
-                Side::Chosen => false,
-                Side::Rejected => true,
-                Side::Answer => record.label? <= 0.5,
+            let label = match record.side {
+                Side::Chosen => record.label.unwrap_or(1.0),
+                Side::Rejected => record.label.unwrap_or(0.0),
+                Side::Answer => record.label?,
             };
-            Some((f64::from(score_of(&record.score, ranking)), undesirable))
+            let score = f64::from(score_of(&record.score, ranking));
+            (label != 0.5).then_some((score, label < 0.5))
         })
         .unzip();
     Recovered { scores, known }
@@ -286,7 +304,7 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
     if let Some(loss) = scored.terms.get("loss") {
         metrics.insert("eval_loss".into(), *loss);
     }
-    let pairs = pairs(&scored.records);
+    let pairs = judged_pairs(&scored.records);
     if !pairs.is_empty() {
         let share = |holds: &dyn Fn(f32, f32) -> bool, kind: ScoreKind| {
             let count = pairs

@@ -139,6 +139,7 @@ impl Run {
         };
         let flipped = super::check::clean_labels(objective.as_ref(), &mut train_rows)?;
         let margins = super::check::margins(objective.as_ref(), &train_rows, &held_out)?;
+        let labels = super::check::labels(objective.as_ref(), &train_rows)?;
         let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
 
         let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
@@ -162,6 +163,7 @@ impl Run {
             .count();
         let mut warnings = objective.warnings();
         warnings.extend(margins);
+        warnings.extend(labels);
         warnings.extend(SkippedRow::sentence(&skipped).map(|said| format!("training: {said}")));
         warnings.extend(
             SkippedRow::sentence(&held_out_skipped).map(|said| format!("held out: {said}")),

@@ -153,6 +153,7 @@ impl Language {
                     rejected: answer(rejected),
                     margin: None,
                     strength: None,
+                    preference: None,
                 }
             })
             .collect())
@@ -349,7 +350,7 @@ pub fn longer_wins(rows: &[PreferenceRow]) -> Option<LengthBalance> {
 
 /// Rows as JSON lines, one object a line, with the columns that the reader knows: `id`, `prompt`, then `chosen` and
 /// `rejected` or `completion` (with its `label`, where answers are labelled one by one), and where known their `_spans`,
-/// `_rewards`, `_reward_std` (for an answer alone without prefix), `margin` and `strength`. Numbers keep their shortest form that reads back to the same value.
+/// `_rewards`, `_reward_std` (for an answer alone without prefix), `margin`, `strength` and `preference`. Numbers keep their shortest form that reads back to the same value.
 #[must_use]
 pub fn rows_to_jsonl(rows: &Rows) -> String {
     fn put(object: &mut Map<String, Value>, column: &str, prefix: &str, answer: &Answer) {
@@ -400,6 +401,9 @@ pub fn rows_to_jsonl(rows: &Rows) -> String {
                 }
                 if let Some(strength) = row.strength {
                     object.insert("strength".to_owned(), numbers(&[strength])[0].clone());
+                }
+                if let Some(preference) = row.preference {
+                    object.insert("preference".to_owned(), numbers(&[preference])[0].clone());
                 }
                 end(object);
             }

@@ -123,7 +123,8 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
     };
     let bootstrap = Bootstrap::default();
 
-    let pairs = train::pairs(records);
+    let pairs = train::judged_pairs(records);
+    let undecided = train::pairs(records).len() - pairs.len();
     if !pairs.is_empty() {
         for (name, kind) in [
             ("last", ScoreKind::Last),
@@ -141,8 +142,12 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                     "pair accuracy",
                     metric,
                     Some(&format!(
-                        "by the {name} of the token rewards, which ranks answers here; {} ties count as wrong",
-                        accuracy.ties
+                        "by the {name} of the token rewards, which ranks answers here; {} ties count as wrong{}",
+                        accuracy.ties,
+                        match undecided {
+                            0 => String::new(),
+                            n => format!("; {n} pairs labelled as ties are left out"),
+                        }
                     )),
                 );
             } else {
