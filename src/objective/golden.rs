@@ -138,6 +138,12 @@ pub(crate) fn close(what: &str, got: &[f64], want: &[f64], abs: f64, rel: f64) {
     let largest = want.iter().fold(0.0f64, |top, w| top.max(w.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let error = (g - w).abs();
+        for floor in [0.1, 0.01] {
+            let ratio = error / (rel.max(1e-300) * w.abs().max(floor));
+            if rel > 0.0 && ratio > 1.0 {
+                println!("STRICT floor {floor} ratio {ratio:.2} {what}[{i}] want {w} error {error:e} abs {abs:e} rel {rel:e} largest {largest}");
+            }
+        }
         assert!(
             error <= abs + rel * largest,
             "{what}[{i}]: {g}, expected {w}, off by {error}"

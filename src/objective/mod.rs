@@ -135,6 +135,10 @@ pub trait Objective: Send + Sync {
     fn feature_dropout(&self) -> Option<f64> {
         None
     }
+    /// How many prototypes `[H, K]` train beside the reward head and fill `extras.prototypes`; `None` where nothing reads them.
+    fn prototypes(&self) -> Option<usize> {
+        None
+    }
     /// Whether every training pair must carry a margin.
     fn needs_margin(&self) -> bool {
         false

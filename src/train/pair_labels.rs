@@ -27,11 +27,15 @@ fn run_on(rows: Vec<PreferenceRow>, method: &str) -> Result<Run, TrainError> {
     Run::new(config, model, Rows::Preferences(rows), held_out, device)
 }
 
-fn losses(rows: Vec<PreferenceRow>) -> Vec<f64> {
+/// The loss of each of six steps, and by how much the chosen answers then score higher on average.
+fn trained(rows: Vec<PreferenceRow>) -> (Vec<f64>, f64) {
     let mut run = run_on(rows, "pref_transformer").expect("a run");
-    (0..6)
+    let losses = (0..6)
         .map(|_| pollster::block_on(run.optimizer_step()).expect("a step")["loss"])
-        .collect()
+        .collect();
+    let figures = pollster::block_on(run.evaluate()).expect("figures");
+    let margin = figures["eval_rewards/chosen"] - figures["eval_rewards/rejected"];
+    (losses, margin)
 }
 
 fn labelled(label: f32) -> Vec<PreferenceRow> {
@@ -42,32 +46,31 @@ fn labelled(label: f32) -> Vec<PreferenceRow> {
 
 #[test]
 fn a_label_of_0_trains_as_the_answers_the_other_way_round() {
-    let plain = losses(pairs());
-    let apart = |a: &[f64], b: &[f64]| {
-        let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-        differences.fold(0.0, f64::max)
-    };
-    assert_eq!(losses(labelled(1.0)), plain);
+    let plain = trained(pairs());
+    assert_eq!(trained(labelled(1.0)), plain);
     let mut swapped = pairs();
     for row in &mut swapped {
         std::mem::swap(&mut row.chosen, &mut row.rejected);
     }
-    let (turned, swapped) = (losses(labelled(0.0)), losses(swapped));
+    let (turned, swapped) = (trained(labelled(0.0)), trained(swapped));
     // Rows of a batch stand in another order: what is left is float noise.
-    assert!(apart(&turned, &swapped) < 1e-4, "{turned:?} {swapped:?}");
-    assert!(apart(&turned, &plain) > 1e-3, "{turned:?} {plain:?}");
+    for (a, b) in turned.0.iter().zip(&swapped.0) {
+        assert!((a - b).abs() < 1e-4, "{turned:?} {swapped:?}");
+    }
+    assert!((turned.1 + swapped.1).abs() < 1e-4, "{turned:?} {swapped:?}");
+    assert!(plain.1 > 1e-3 && turned.1 < -1e-3, "{plain:?} {turned:?}");
 }
 
 #[test]
 fn a_tie_costs_least_where_the_answers_score_alike() {
     // -[log sigma(d) + log sigma(-d)] / 2 is least, log 2, at d = 0, where an untrained head begins.
-    for loss in losses(labelled(0.5)) {
+    for loss in trained(labelled(0.5)).0 {
         assert!((loss - std::f64::consts::LN_2).abs() < 1e-4, "{loss}");
     }
     // Half of the pairs tied: their share of the loss stays near log 2 while the others' falls.
     let mut half = pairs();
     half.iter_mut().step_by(2).for_each(|row| row.preference = Some(0.5));
-    let half = losses(half);
+    let half = trained(half).0;
     assert!(half[5] < half[0] && half.iter().all(|loss| loss.is_finite()), "{half:?}");
 }
 

@@ -405,6 +405,7 @@ impl Run {
             .await?
             .with_extras(Extras {
                 features: self.features(micro, layout, &autodiff),
+                prototypes: self.head.prototypes(),
                 ..extras
             });
             let evaluation = self.objective.evaluate(&steps, progress);
@@ -561,6 +562,9 @@ pub(super) fn fresh_head(
     }
     if config.q_head == QHead::Own {
         head = head.with_q_head(hidden, model.vocab_size, seed, device);
+    }
+    if let Some(count) = objective.prototypes() {
+        head = head.with_prototypes(hidden, count, seed, device);
     }
     head
 }

@@ -134,3 +134,21 @@ fn records_carry_the_labels_of_their_rows() {
     assert_eq!(labels, wanted);
     assert!(labels.contains(&Some(0.0)) && labels.contains(&Some(1.0)));
 }
+
+#[test]
+fn explore() {
+    for n in [400, 1200] {
+        for steps in [100, 250] {
+            for (kind, score) in [("logistic", "sum"), ("logistic", "mean"), ("max_margin", "mean"), ("max_margin", "sum"), ("hinge", "last"), ("hinge", "sum"), ("squared", "sum")] {
+                let options = json!({"kind": kind, "score": score});
+                let mut c = config(options, steps);
+                c.batch_size = 16;
+                let start = std::time::Instant::now();
+                let mut run = run_on(two_sets(n), c).expect("a run");
+                let losses = advance(&mut run, steps);
+                let after = pollster::block_on(run.evaluate()).expect("figures");
+                println!("EXP {n} {steps} {kind} {score} loss {:.3} {:.3} acc {:.3} pearson {:.3} margin {:.3} len {:.2} {:?}", losses[0], losses[steps - 1], after["eval_accuracy"], after["eval_truth/pearson"], after["eval_margin"], after["eval_length_correlation"], start.elapsed());
+            }
+        }
+    }
+}
