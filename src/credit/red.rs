@@ -152,7 +152,11 @@ mod tests {
         // Half of what the one adds up to, less half of what the other does.
         let flat_cost = flat(g.data("logp"));
         let width = flat_cost.len() / sum.len();
-        for (b, (sum, reward)) in sum.iter().zip(flat(&g.expected("paper")["dense_sum"])).enumerate() {
+        for (b, (sum, reward)) in sum
+            .iter()
+            .zip(flat(&g.expected("paper")["dense_sum"]))
+            .enumerate()
+        {
             let row = b * width..(b + 1) * width;
             let on = &answer[row.clone()];
             let (first, last) = (

@@ -541,7 +541,11 @@ mod tests {
             (report.kind, report.desirable, report.conflicting_labels),
             ("unpaired", Some(1), Some(1))
         );
-        assert!(report.to_string().contains("labelled undesirable            2"));
+        assert!(
+            report
+                .to_string()
+                .contains("labelled undesirable            2")
+        );
         assert_eq!(check(&rows(TRAIN), &[]).desirable, None);
     }
 

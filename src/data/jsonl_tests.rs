@@ -195,7 +195,11 @@ fn a_pair_says_itself_which_answer_is_better() {
     assert_eq!(judged(None), Some(text("a")));
     assert_eq!(judged(Some(0.0)), Some(text("b")));
     assert_eq!(judged(Some(0.5)), None);
-    for column in [r#","preference":"yes""#, r#","preference":1.5"#, r#","label":-1"#] {
+    for column in [
+        r#","preference":"yes""#,
+        r#","preference":1.5"#,
+        r#","label":-1"#,
+    ] {
         let line = format!(r#"{{"prompt":"p","chosen":"a","rejected":"b"{column}}}"#);
         let error = error(&line).to_string();
         assert!(error.contains("x.jsonl, line 1"), "{error}");
@@ -234,9 +238,15 @@ fn labelled_answers_keep_their_labels_and_good_ones_alone_are_demonstrations() {
     let numbers = text.replace("true", "1").replace("false", "0");
     assert_eq!(labels(&numbers), [true, false]);
     // A file of one kind of answer is fine here; who learns from two sets will miss the other.
-    assert_eq!(labels("{\"prompt\":\"p\",\"completion\":\"c\",\"label\":false}"), [false]);
+    assert_eq!(
+        labels("{\"prompt\":\"p\",\"completion\":\"c\",\"label\":false}"),
+        [false]
+    );
     // A row that lost its label is of another shape, and told with its line.
-    let lost = format!("{text}\n{}", r#"{"prompt":"p","completion":"c","label":null}"#);
+    let lost = format!(
+        "{text}\n{}",
+        r#"{"prompt":"p","completion":"c","label":null}"#
+    );
     let lost = error(&lost);
     assert_eq!(lost.place, Place::Line(3));
     assert!(lost.to_string().contains("label (true or false"), "{lost}");
@@ -483,10 +493,7 @@ fn a_file_without_rows_says_so() {
             "x.jsonl: no rows; check that the right file was given"
         );
     }
-    assert_eq!(
-        read_json(b"[]", "x").unwrap_err().problem,
-        Problem::NoRows
-    );
+    assert_eq!(read_json(b"[]", "x").unwrap_err().problem, Problem::NoRows);
 }
 
 #[test]

@@ -153,8 +153,7 @@ mod tests {
         assert_eq!(report.as_recovered.f1.value, Some(1.0));
         assert!(report.after_gauge.is_none());
         assert!(report.spearman.value.unwrap() > 0.8);
-        let turned =
-            RewardRecovery::of_labels(&[1.0, 2.0, -3.0], &[true, true, false]).unwrap();
+        let turned = RewardRecovery::of_labels(&[1.0, 2.0, -3.0], &[true, true, false]).unwrap();
         assert_eq!(turned.as_recovered.accuracy.value, Some(0.0));
         assert!(turned.pearson.value.unwrap() < 0.0);
     }

@@ -23,7 +23,7 @@ use super::{
     reward_terms,
 };
 use crate::reward::{Steps, StepsConfig};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::activation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -379,7 +379,7 @@ pub fn flips(strength: &[f64], fraction: f64) -> Vec<f32> {
 mod tests {
     use super::super::golden::{self, Outputs, close, flat, leaf, scalar, values};
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{Device, Tensor, TensorData};
     use serde_json::json;
 
     fn numbers(list: &[f64], device: &Device) -> Tensor<1> {
@@ -523,7 +523,10 @@ mod tests {
                 scalar(&method.evaluate(&steps, Progress::END).loss)
             };
             let joined = loss(0.5) - loss(0.0);
-            assert!((joined - 0.5 * joins).abs() < 1e-5, "{contrastive}: {joined}");
+            assert!(
+                (joined - 0.5 * joins).abs() < 1e-5,
+                "{contrastive}: {joined}"
+            );
         }
     }
 

@@ -45,10 +45,7 @@ pub(super) fn check_rows(
 
 /// Of answers labelled one by one: puts the desirable ones in front, which training draws as a set of their own, and says
 /// how many there are.
-pub(super) fn two_sets(
-    rows: &mut Arc<Vec<EncodedRow>>,
-    method: &str,
-) -> Result<usize, TrainError> {
+pub(super) fn two_sets(rows: &mut Arc<Vec<EncodedRow>>, method: &str) -> Result<usize, TrainError> {
     let desirable = |row: &EncodedRow| row.desirable() == Some(true);
     let count = rows.iter().filter(|row| desirable(row)).count();
     for (found, what, label) in [

@@ -553,7 +553,12 @@ mod tests {
         };
         assert!(!other.fits(28, 4, true) && !other.same_sets(&sampler));
         // A set without rows gives no batches, and no endless search for some.
-        assert!(Sampler::new(4, 4, false).of_two_sets(0).first_epoch(&[1, 2]).is_empty());
+        assert!(
+            Sampler::new(4, 4, false)
+                .of_two_sets(0)
+                .first_epoch(&[1, 2])
+                .is_empty()
+        );
     }
 
     #[test]

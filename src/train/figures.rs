@@ -149,7 +149,10 @@ impl TwoSets {
         for score in &good {
             let lower = bad.partition_point(|other| other < score);
             below += lower;
-            equal += bad[lower..].iter().take_while(|other| *other == score).count();
+            equal += bad[lower..]
+                .iter()
+                .take_while(|other| *other == score)
+                .count();
         }
         let all = (good.len() * bad.len()) as f64;
         Some(Self {

@@ -114,7 +114,9 @@ impl<'a> CacheSlot<'a> {
             let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
             let own = places.zip(answers);
             let of = cache.group_of[*row];
-            let own: Vec<_> = own.filter(|((row, _), _)| cache.group_of[*row] == of).collect();
+            let own: Vec<_> = own
+                .filter(|((row, _), _)| cache.group_of[*row] == of)
+                .collect();
             cache.answers.extend(own);
         }
         let cache: &'a TrunkCache = cache;

@@ -389,7 +389,12 @@ fn swav_trains_its_prototypes_and_a_resumed_run_goes_on_with_them() {
     assert!(first["contrastive_loss"] > 0.0);
     steps(&mut run, 3);
     let trained = of(&run);
-    assert!(fresh.iter().zip(&trained).any(|(a, b)| (a - b).abs() > 1e-4));
+    assert!(
+        fresh
+            .iter()
+            .zip(&trained)
+            .any(|(a, b)| (a - b).abs() > 1e-4)
+    );
     let bytes = block_on(run.checkpoint()).expect("a checkpoint");
     let mut again = new_run("secrets2", options, Trainable::Full, 0);
     block_on(again.restore(&bytes)).expect("restored");

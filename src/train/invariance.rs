@@ -316,6 +316,10 @@ fn an_implicit_credit_needs_a_policy_that_moved_and_one_that_was_kept() {
         means(&scorer_of(&run, implicit), &run.held_out()[..2])
     };
     let (one, two) = (by_beta(1.0), by_beta(2.0));
-    assert!(one.iter().zip(&two).all(|(a, b)| (2.0 * a - b).abs() < 1e-4 * b.abs().max(1e-2)));
+    assert!(
+        one.iter()
+            .zip(&two)
+            .all(|(a, b)| (2.0 * a - b).abs() < 1e-4 * b.abs().max(1e-2))
+    );
     assert!(one.iter().any(|mean| mean.abs() > 1e-3));
 }

@@ -57,7 +57,10 @@ fn a_label_of_0_trains_as_the_answers_the_other_way_round() {
     for (a, b) in turned.0.iter().zip(&swapped.0) {
         assert!((a - b).abs() < 1e-4, "{turned:?} {swapped:?}");
     }
-    assert!((turned.1 + swapped.1).abs() < 1e-4, "{turned:?} {swapped:?}");
+    assert!(
+        (turned.1 + swapped.1).abs() < 1e-4,
+        "{turned:?} {swapped:?}"
+    );
     assert!(plain.1 > 1e-3 && turned.1 < -1e-3, "{plain:?} {turned:?}");
 }
 
@@ -69,21 +72,34 @@ fn a_tie_costs_least_where_the_answers_score_alike() {
     }
     // Half of the pairs tied: their share of the loss stays near log 2 while the others' falls.
     let mut half = pairs();
-    half.iter_mut().step_by(2).for_each(|row| row.preference = Some(0.5));
+    half.iter_mut()
+        .step_by(2)
+        .for_each(|row| row.preference = Some(0.5));
     let half = trained(half).0;
-    assert!(half[5] < half[0] && half.iter().all(|loss| loss.is_finite()), "{half:?}");
+    assert!(
+        half[5] < half[0] && half.iter().all(|loss| loss.is_finite()),
+        "{half:?}"
+    );
 }
 
 #[test]
 fn methods_that_read_no_labels_say_so_and_refuse_the_ones_they_would_turn_round() {
     let run = run_on(labelled(0.5), "bradley_terry").expect("a run");
     let warnings = run.info().warnings.join(" ");
-    assert!(warnings.contains("24 of the 24 training pairs"), "{warnings}");
+    assert!(
+        warnings.contains("24 of the 24 training pairs"),
+        "{warnings}"
+    );
     let mut rows = pairs();
     rows[10].preference = Some(0.0);
-    let error = run_on(rows.clone(), "bradley_terry").err().expect("refused");
+    let error = run_on(rows.clone(), "bradley_terry")
+        .err()
+        .expect("refused");
     let error = error.to_string();
-    assert!(error.contains("line 11") && error.contains("pref_transformer"), "{error}");
+    assert!(
+        error.contains("line 11") && error.contains("pref_transformer"),
+        "{error}"
+    );
     let run = run_on(rows, "pref_transformer").expect("a run");
     assert!(!run.info().warnings.join(" ").contains("label"));
 }

@@ -229,7 +229,10 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
     .unwrap();
     let all = avascope(here, "eval run --device cpu --data all.jsonl", &[]).code(0);
     assert!(!all.out.contains("known"), "{}", all.out);
-    let line = all.out.lines().find(|l| l.starts_with("Pearson, marked spans"));
+    let line = all
+        .out
+        .lines()
+        .find(|l| l.starts_with("Pearson, marked spans"));
     assert!(line.unwrap().contains("undefined: "), "{}", all.out);
     assert!(!all.out.contains("NaN"), "{}", all.out);
     avascope(here, "eval run --device cpu --min-accuracy 0", &[]).code(0);

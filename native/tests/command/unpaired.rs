@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 fn draw(here: &Path, words: &str, file: &str) -> String {
-    let rows = avascope(here, &format!("data world {words}"), &[]).code(0).out;
+    let rows = avascope(here, &format!("data world {words}"), &[])
+        .code(0)
+        .out;
     fs::write(here.join(file), &rows).unwrap();
     rows
 }
@@ -29,13 +31,18 @@ fn answers_are_held_against_a_second_file_and_against_labels_of_their_own() {
     for label in [true, false] {
         assert!(held_out.iter().any(|row| row["label"] == label));
     }
-    let report: Value =
-        serde_json::from_str(&avascope(here, "eval two --device cpu --json", &[]).code(0).out)
-            .unwrap();
+    let report: Value = serde_json::from_str(
+        &avascope(here, "eval two --device cpu --json", &[])
+            .code(0)
+            .out,
+    )
+    .unwrap();
     let named = |name: &str| {
         let figures = report["figures"].as_array().unwrap();
         let found = figures.iter().find(|figure| figure["name"] == name);
-        found.unwrap_or_else(|| panic!("no `{name}` in {report}")).clone()
+        found
+            .unwrap_or_else(|| panic!("no `{name}` in {report}"))
+            .clone()
     };
     let accuracy = named("pair accuracy");
     assert!(accuracy["value"].is_number());
@@ -51,7 +58,13 @@ fn answers_are_held_against_a_second_file_and_against_labels_of_their_own() {
 
     // Gone on with by the settings that the run wrote of itself.
     avascope(here, "train --out two --resume --steps 8", &[]).code(0);
-    assert_eq!(metrics(&here.join("two")).keys().filter(|k| k.0 == "step").count(), 8);
+    assert_eq!(
+        metrics(&here.join("two"))
+            .keys()
+            .filter(|k| k.0 == "step")
+            .count(),
+        8
+    );
     avascope(here, "laplace two --device cpu", &[])
         .code(3)
         .says(&["not (all) pairs"]);
@@ -66,11 +79,21 @@ fn answers_are_held_against_a_second_file_and_against_labels_of_their_own() {
             })
             .collect()
     };
-    fs::write(here.join("one.jsonl"), labelled(&good, true) + &labelled(&base, false)).unwrap();
+    fs::write(
+        here.join("one.jsonl"),
+        labelled(&good, true) + &labelled(&base, false),
+    )
+    .unwrap();
     avascope(here, &format!("{train} --data one.jsonl --out one"), &[]).code(0);
-    let records = avascope(here, "score one --device cpu --data one.jsonl", &[]).code(0).lines();
+    let records = avascope(here, "score one --device cpu --data one.jsonl", &[])
+        .code(0)
+        .lines();
     assert_eq!(records.len(), 84);
-    assert!(records.iter().all(|r| r["side"] == "answer" && r["label"].is_number()));
+    assert!(
+        records
+            .iter()
+            .all(|r| r["side"] == "answer" && r["label"].is_number())
+    );
 
     // A method of demonstrations takes the desirable ones and says so.
     avascope(

@@ -240,7 +240,13 @@ mod tests {
                 let scaled = prototypes.clone().mul_scalar(by);
                 swav_of(passes, scaled, features, 0.1, 0.05).mean()
             };
-            close("lengths", &values(loss(3.0)), &values(loss(1.0)), 1e-5, 1e-5);
+            close(
+                "lengths",
+                &values(loss(3.0)),
+                &values(loss(1.0)),
+                1e-5,
+                1e-5,
+            );
             // The slope with the codes held where they are.
             let passes = || [&s, &t].map(|h| unit(features.of(h.clone())));
             let unit_prototypes = || unit(prototypes.clone().transpose()).transpose();

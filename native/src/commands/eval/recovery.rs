@@ -67,7 +67,8 @@ pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Resu
         let turned: Vec<f64> = rows.iter().flat_map(|r| &r.scores).map(|s| -s).collect();
         let labels: Vec<bool> = rows.iter().flat_map(|r| r.labels.clone()).collect();
         let report = RewardRecovery::of_labels(&turned, &labels)?;
-        let sign = "of being inside and the reward, or minus the reward where spans mark what is bad";
+        let sign =
+            "of being inside and the reward, or minus the reward where spans mark what is bad";
         figures.correlations(name, &report, sign);
         figures.plain_decision(name, &report, positive);
     }
@@ -130,7 +131,11 @@ impl Figures {
         };
         let note = "after the best scale that is not negative, and offset: a loss of differences leaves the zero free";
         for (name, metric) in [("accuracy", &decision.accuracy), ("F1", &decision.f1)] {
-            self.push(&format!("{name}, undesirable {of}s, best zero"), metric, note);
+            self.push(
+                &format!("{name}, undesirable {of}s, best zero"),
+                metric,
+                note,
+            );
         }
     }
 }
