@@ -481,7 +481,7 @@ fn system_result(
         citation: method.map_or_else(String::new, |method| method.citation.into()),
         credit: system.credit.name.into(),
         learns_from: match system.rows {
-            RowKind::Pairs => "pairs".into(),
+            RowKind::Pairs | RowKind::Unpaired => "pairs".into(),
             RowKind::Demonstrations => "the chosen answers alone".into(),
         },
         uncertainty: good

@@ -132,6 +132,43 @@ mod tests {
     }
 
     #[test]
+    fn two_models_spread_apart_or_together_alike() {
+        let Some(g) = golden::load("red") else {
+            return;
+        };
+        let device = Device::flex();
+        let answer: Vec<bool> = flat(g.data("resp")).iter().map(|x| *x == 1.0).collect();
+        let mask = AnswerMask::new(&answer, golden::shape::<2>(g.data("resp"))[0], &device);
+        // The file's scores as the reward model's, and another table as the cost model's.
+        let reward = tensor::<2>(g.data("prefix_score"), &device);
+        let cost = tensor::<2>(g.data("logp"), &device);
+        let apart = reward_and_cost(
+            differences(reward.clone(), &mask, false),
+            differences(cost.clone(), &mask, false),
+        );
+        let sum = values(apart.clone().sum_dim(1));
+        let together = differences(reward_and_cost(reward, cost), &mask, false);
+        close("tokens", &values(apart), &values(together), 1e-6, 1e-6);
+        // Half of what the one adds up to, less half of what the other does.
+        let flat_cost = flat(g.data("logp"));
+        let width = flat_cost.len() / sum.len();
+        for (b, (sum, reward)) in sum
+            .iter()
+            .zip(flat(&g.expected("paper")["dense_sum"]))
+            .enumerate()
+        {
+            let row = b * width..(b + 1) * width;
+            let on = &answer[row.clone()];
+            let (first, last) = (
+                on.iter().position(|a| *a).expect("an answer"),
+                on.iter().rposition(|a| *a).expect("an answer"),
+            );
+            let cost = flat_cost[row.start + last] - flat_cost[row.start + first - 1];
+            assert!((sum - 0.5 * (reward - cost)).abs() < 1e-6, "{b}: {sum}");
+        }
+    }
+
+    #[test]
     fn golden_values_and_gradients_hold() {
         golden_values_hold_on(&Device::flex());
     }

@@ -65,6 +65,8 @@ pub struct Sequence {
     pub log_policy: Tensor<2>,
     /// The same of the policy before training, where it was asked for.
     pub reference_log_policy: Option<Tensor<2>>,
+    /// The run's option `beta`: [`Objective::beta`].
+    pub beta: f64,
 }
 
 /// Why a credit cannot be used.

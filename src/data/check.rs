@@ -40,11 +40,11 @@ pub struct LengthSummary {
 /// "The longer answer wins": the baseline to print beside every accuracy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LongerWins {
-    /// Pairs whose chosen answer is longer.
+    /// Pairs whose better answer is longer.
     pub wins: usize,
     /// Pairs of equal length.
     pub ties: usize,
-    /// Pairs whose rejected answer is longer.
+    /// Pairs whose worse answer is longer.
     pub losses: usize,
     /// Share of wins, a tie counting as wrong (as RewardBench counts).
     pub accuracy: f64,
@@ -72,7 +72,7 @@ pub struct Leak {
 /// What [`check`] found. Its `Display` form is for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// `preferences` or `demonstrations`.
+    /// `preferences`, `demonstrations` or `unpaired` (answers labelled one by one).
     pub kind: &'static str,
     /// Rows.
     pub rows: usize,
@@ -100,6 +100,14 @@ pub struct CheckReport {
     pub rows_with_spans: usize,
     /// Rows with known token rewards.
     pub rows_with_true_rewards: usize,
+    /// Pairs whose own label (column `preference`) is another than "chosen is better".
+    pub relabelled_pairs: usize,
+    /// Answers labelled as desirable; answers labelled one by one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desirable: Option<usize>,
+    /// Answers that stand in the file with both labels; answers labelled one by one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicting_labels: Option<usize>,
     /// What other splits hold too.
     pub leaks: Vec<Leak>,
     /// The length baseline in characters; pairs only.
@@ -113,6 +121,8 @@ struct View<'a> {
     id: &'a str,
     prompt: &'a Content,
     answers: Vec<&'a Answer>,
+    /// Better and worse, where the row says which is which.
+    judged: Option<(&'a Answer, &'a Answer)>,
 }
 
 impl View<'_> {
@@ -147,6 +157,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
                 id: &row.id,
                 prompt: &row.prompt,
                 answers: vec![&row.chosen, &row.rejected],
+                judged: row.judged(),
             })
             .collect(),
         Rows::Demonstrations(rows) => rows
@@ -155,6 +166,16 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
                 id: &row.id,
                 prompt: &row.prompt,
                 answers: vec![&row.answer],
+                judged: None,
+            })
+            .collect(),
+        Rows::Unpaired(rows) => rows
+            .iter()
+            .map(|row| View {
+                id: &row.id,
+                prompt: &row.prompt,
+                answers: vec![&row.answer],
+                judged: None,
             })
             .collect(),
     }
@@ -191,10 +212,10 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
     let mut orders: HashMap<Key, u8> = HashMap::new();
     let count = |test: &dyn Fn(&View<'_>) -> bool| views.iter().filter(|view| test(view)).count();
     let mut report = CheckReport {
-        kind: if pairs {
-            "preferences"
-        } else {
-            "demonstrations"
+        kind: match rows {
+            Rows::Preferences(_) => "preferences",
+            Rows::Demonstrations(_) => "demonstrations",
+            Rows::Unpaired(_) => "unpaired",
         },
         rows: views.len(),
         fingerprint: fingerprint(rows),
@@ -221,6 +242,9 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
         rows_with_true_rewards: count(&|view| {
             view.answers.iter().any(|a| a.true_rewards.is_some())
         }),
+        relabelled_pairs: rows.relabelled(),
+        desirable: None,
+        conflicting_labels: None,
         leaks: other_splits
             .iter()
             .map(|(name, other)| leak(&views, name, other))
@@ -244,6 +268,15 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
         }
     }
     report.conflicting_pairs = orders.values().filter(|seen| **seen == 3).count();
+    if let Rows::Unpaired(rows) = rows {
+        // Which labels an answer to its prompt was seen with: bit 0 for one, bit 1 for the other.
+        let mut labels: HashMap<Key, u8> = HashMap::new();
+        for (row, view) in rows.iter().zip(&views) {
+            *labels.entry(view.key()).or_default() |= if row.label { 1 } else { 2 };
+        }
+        report.desirable = Some(rows.iter().filter(|row| row.label).count());
+        report.conflicting_labels = Some(labels.values().filter(|seen| **seen == 3).count());
+    }
     report
 }
 
@@ -310,8 +343,8 @@ fn quantiles(mut lengths: Vec<usize>) -> Quantiles {
 fn longer_wins(views: &[View<'_>], length: impl Fn(&Content) -> usize) -> LongerWins {
     let (mut wins, mut ties, mut losses) = (0, 0, 0);
     for view in views {
-        if let [chosen, rejected] = view.answers.as_slice() {
-            match length(&chosen.content).cmp(&length(&rejected.content)) {
+        if let Some((better, worse)) = view.judged {
+            match length(&better.content).cmp(&length(&worse.content)) {
                 std::cmp::Ordering::Greater => wins += 1,
                 std::cmp::Ordering::Equal => ties += 1,
                 std::cmp::Ordering::Less => losses += 1,
@@ -380,8 +413,18 @@ impl fmt::Display for CheckReport {
             ("identical answers", self.identical_answers),
             ("rows with spans", self.rows_with_spans),
             ("rows with known rewards", self.rows_with_true_rewards),
+            ("pairs labelled otherwise", self.relabelled_pairs),
         ] {
             writeln!(f, "{name:<24} {count:>8}")?;
+        }
+        if let (Some(desirable), Some(conflicting)) = (self.desirable, self.conflicting_labels) {
+            for (name, count) in [
+                ("labelled desirable", desirable),
+                ("labelled undesirable", self.rows - desirable),
+                ("conflicting labels", conflicting),
+            ] {
+                writeln!(f, "{name:<24} {count:>8}")?;
+            }
         }
         for leak in &self.leaks {
             writeln!(
@@ -482,6 +525,28 @@ mod tests {
         );
         assert_eq!(report.longer_wins_words, None);
         assert!(report.to_string().contains("answer     words"));
+    }
+
+    #[test]
+    fn labels_of_answers_by_themselves_are_counted() {
+        let report = check(
+            &rows(
+                r#"{"prompt":"p","completion":"a","label":true}
+                   {"prompt":"p","completion":"a","label":false}
+                   {"prompt":"p","completion":"b","label":false}"#,
+            ),
+            &[],
+        );
+        assert_eq!(
+            (report.kind, report.desirable, report.conflicting_labels),
+            ("unpaired", Some(1), Some(1))
+        );
+        assert!(
+            report
+                .to_string()
+                .contains("labelled undesirable            2")
+        );
+        assert_eq!(check(&rows(TRAIN), &[]).desirable, None);
     }
 
     #[test]

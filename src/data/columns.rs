@@ -7,7 +7,7 @@ use super::split::row_id;
 use super::values::{
     booleans, content_of, kind, messages, number, numbers, spans, string_of, strings, truth,
 };
-use super::{Answer, Content, DemonstrationRow, PreferenceRow, Span};
+use super::{Answer, Content, DemonstrationRow, PreferenceRow, Span, UnpairedRow};
 use crate::text::Message;
 use serde_json::{Map, Value};
 
@@ -76,8 +76,7 @@ impl Shape {
 pub(super) enum Converted {
     Pair(PreferenceRow),
     Demonstration(DemonstrationRow),
-    /// Labelled false: no demonstration.
-    Skipped,
+    Unpaired(UnpairedRow),
 }
 
 /// Columns of an object; those that are `null`, and so count as absent, say so.
@@ -102,12 +101,15 @@ pub(super) fn convert(
         Shape::Preference | Shape::ImplicitPreference => {
             pair(row, line, notes).map(Converted::Pair)
         }
-        Shape::Labelled if row.get("label").and_then(truth) == Some(false) => {
-            Ok(Converted::Skipped)
-        }
         Shape::PromptCompletion | Shape::Labelled => {
             let (prompt, answer) = (content(row, "prompt")?, content(row, "completion")?);
-            demonstration(row, line, "completion", prompt, answer, None, notes)
+            // The shape says that there is one.
+            let label = row.remove("label").as_ref().and_then(truth);
+            let row = demonstration(row, line, "completion", prompt, answer, None, notes)?;
+            Ok(match label {
+                Some(label) if shape == Shape::Labelled => Converted::Unpaired(row.labelled(label)),
+                _ => Converted::Demonstration(row),
+            })
         }
         Shape::Messages => {
             let mut turns = messages("messages", row.remove("messages").unwrap_or_default())?;
@@ -128,6 +130,7 @@ pub(super) fn convert(
                 None,
                 notes,
             )
+            .map(Converted::Demonstration)
         }
         Shape::Text => {
             let (prompt, answer) = (prompt_or_empty(row)?, text(row, "text")?);
@@ -140,6 +143,7 @@ pub(super) fn convert(
                 None,
                 notes,
             )
+            .map(Converted::Demonstration)
         }
         Shape::Stepwise => {
             let prompt = content(row, "prompt")?;
@@ -156,6 +160,7 @@ pub(super) fn convert(
             let (answer, spans) =
                 join_steps(&steps, |index| !labels.get(index).copied().unwrap_or(true));
             demonstration(row, line, "completions", prompt, answer, Some(spans), notes)
+                .map(Converted::Demonstration)
         }
         Shape::Mistake => {
             let prompt = prompt_or_empty(row)?;
@@ -176,6 +181,7 @@ pub(super) fn convert(
             }
             let (answer, spans) = join_steps(&steps, |index| wrong == Some(index as u64));
             demonstration(row, line, "steps", prompt, answer, Some(spans), notes)
+                .map(Converted::Demonstration)
         }
     }
 }
@@ -296,7 +302,30 @@ fn pair(
             None | Some(Value::Null) => None,
             Some(value) => Some(number("strength".into(), &value)?),
         },
+        preference: preference(row)?,
     })
+}
+
+/// How sure it is that the chosen answer is the better one. Many files have a `label` of another kind beside their pairs: only
+/// a number (or true, false) is taken for this one.
+fn preference(row: &mut Columns) -> Result<Option<f32>, Problem> {
+    for column in ["preference", "label"] {
+        let value = match row.remove(column) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Bool(value)) => f32::from(u8::from(value)),
+            Some(value) if column == "label" && !value.is_number() => continue,
+            Some(value) => number(column.into(), &value)?,
+        };
+        if !(0.0..=1.0).contains(&value) {
+            return Err(Problem::BadNumber {
+                column: column.into(),
+                value: value.into(),
+                needed: "the probability that `chosen` is the better answer, 0 to 1 (0.5: a tie); rename the column if it means something else",
+            });
+        }
+        return Ok(Some(value));
+    }
+    Ok(None)
 }
 
 fn demonstration(
@@ -307,7 +336,7 @@ fn demonstration(
     mut content: Content,
     step_spans: Option<Vec<Span>>,
     notes: &mut Vec<Problem>,
-) -> Result<Converted, Problem> {
+) -> Result<DemonstrationRow, Problem> {
     // One side as a chat makes the whole row a chat; an empty prompt is no turn.
     match (&mut prompt, &mut content) {
         (Content::Messages(_), Content::Text(text)) => content = assistant(std::mem::take(text)),
@@ -337,12 +366,12 @@ fn demonstration(
     };
     let mut answer = answer(row, content, [spans, "rewards", "reward_std"], 0)?;
     answer.spans = step_spans.or(answer.spans);
-    Ok(Converted::Demonstration(DemonstrationRow {
+    Ok(DemonstrationRow {
         id,
         line,
         prompt,
         answer,
-    }))
+    })
 }
 
 /// Reads the three truth columns of an answer. Spans count in the column's text as it stands in the file; `moved` code

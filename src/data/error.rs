@@ -31,7 +31,7 @@ impl fmt::Display for Place {
 
 /// One problem of one file, with its place.
 ///
-/// Notes ([`DataError::is_note`]) tell something worth knowing about rows that were kept or skipped on purpose; they
+/// Notes ([`DataError::is_note`]) tell something worth knowing about rows that were kept; they
 /// never make a file fail.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{file}{place}: {problem}")]
@@ -49,7 +49,7 @@ impl DataError {
     pub fn is_note(&self) -> bool {
         matches!(
             self.problem,
-            Problem::EmptyAnswer { .. } | Problem::IdenticalAnswers | Problem::SkippedLabels { .. }
+            Problem::EmptyAnswer { .. } | Problem::IdenticalAnswers
         )
     }
 }
@@ -216,11 +216,8 @@ pub enum Problem {
         steps: usize,
     },
     /// Nothing to read.
-    #[error("no rows{}; check that the right file was given", if *.skipped > 0 { " (all were labelled false)" } else { "" })]
-    NoRows {
-        /// Rows left out because of their label.
-        skipped: usize,
-    },
+    #[error("no rows; check that the right file was given")]
+    NoRows,
     /// Errors and notes beyond [`MAX_ERRORS`].
     #[error(
         "{count} more errors and notes are not shown; mend the first ones, they often share a cause"
@@ -242,14 +239,6 @@ pub enum Problem {
         "`chosen` and `rejected` are identical; the row is kept, but nothing can be learned from it: remove it"
     )]
     IdenticalAnswers,
-    /// Note: rows with `label` false are no demonstrations.
-    #[error(
-        "{count} rows with label false were skipped: they are not demonstrations; use pairs to learn from bad answers"
-    )]
-    SkippedLabels {
-        /// How many.
-        count: usize,
-    },
 }
 
 fn list(found: &[String]) -> String {

@@ -7,14 +7,15 @@
 //! | `prompt, chosen, rejected` | preferences; strings or lists of messages |
 //! | `chosen, rejected` | preferences; what both share at the front is the prompt |
 //! | `prompt, completion` | demonstrations |
-//! | `prompt, completion, label` | label true (or 1): demonstrations; false (or 0): skipped, with a note |
+//! | `prompt, completion, label` | answers by themselves: label true (or 1) desirable, false (or 0) undesirable |
 //! | `messages` | demonstrations; the answer begins at the first assistant turn |
 //! | `text` (`prompt` if there is one) | demonstrations |
 //! | `prompt, completions, labels` | demonstrations, one step a line, with a span for each wrong step |
 //! | `steps, mistake_index` (`prompt` if there is one) | the same with the first wrong step |
 //!
 //! Truth beside them: `chosen_spans`, `rejected_spans`, `chosen_rewards`, `rejected_rewards`, `chosen_reward_std`,
-//! `rejected_reward_std`, `margin`, `strength`; for demonstrations `spans` (or `bad_spans`), `rewards`, `reward_std`. Other columns
+//! `rejected_reward_std`, `margin`, `strength`, and `preference` or a number as `label` (the probability that `chosen` is the
+//! better answer: 1, 0, or 0.5 for a tie); for demonstrations `spans` (or `bad_spans`), `rewards`, `reward_std`. Other columns
 //! are not read. A UTF-8 byte order mark, CRLF and blank lines are fine; a NUL written as `\u0000` is text like any other.
 
 use super::Rows;
@@ -206,7 +207,6 @@ struct RowReader {
     notes: usize,
     failures: usize,
     more: usize,
-    skipped: usize,
 }
 
 impl RowReader {
@@ -220,7 +220,6 @@ impl RowReader {
             notes: 0,
             failures: 0,
             more: 0,
-            skipped: 0,
         }
     }
 
@@ -279,7 +278,6 @@ impl RowReader {
         }
         match converted {
             Err(problem) => self.fail(place, problem),
-            Ok(Converted::Skipped) => self.skipped += 1,
             Ok(Converted::Pair(row)) => {
                 if let Rows::Preferences(rows) =
                     self.rows.get_or_insert_with(|| Rows::Preferences(vec![]))
@@ -295,17 +293,19 @@ impl RowReader {
                     rows.push(row);
                 }
             }
+            Ok(Converted::Unpaired(row)) => {
+                if let Rows::Unpaired(rows) =
+                    self.rows.get_or_insert_with(|| Rows::Unpaired(vec![]))
+                {
+                    rows.push(row);
+                }
+            }
         }
     }
 
     fn finish(mut self) -> (Option<Rows>, Vec<DataError>) {
-        if self.skipped > 0 {
-            let count = self.skipped;
-            self.fail(Place::File, Problem::SkippedLabels { count });
-        }
         if self.rows.is_none() && self.failures == 0 {
-            let skipped = self.skipped;
-            self.fail(Place::File, Problem::NoRows { skipped });
+            self.fail(Place::File, Problem::NoRows);
         }
         if self.more > 0 {
             let problem = Problem::MoreErrors { count: self.more };
@@ -330,7 +330,7 @@ impl RowReader {
             (None, None) => Err(DataError {
                 file,
                 place: Place::File,
-                problem: Problem::NoRows { skipped: 0 },
+                problem: Problem::NoRows,
             }),
         }
     }

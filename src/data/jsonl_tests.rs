@@ -1,20 +1,27 @@
 //! Every shape once, every bad input once.
 
-use super::super::{Answer, Content, DemonstrationRow, PreferenceRow, Span};
+use super::super::{Answer, Content, DemonstrationRow, PreferenceRow, Span, UnpairedRow};
 use super::*;
 use crate::text::Message;
 
 fn pairs(text: &str) -> Vec<PreferenceRow> {
     match read_jsonl(text.as_bytes(), "x.jsonl").unwrap() {
         Rows::Preferences(rows) => rows,
-        Rows::Demonstrations(_) => panic!("demonstrations"),
+        rows => panic!("{rows:?}"),
     }
 }
 
 fn demos(text: &str) -> Vec<DemonstrationRow> {
     match read_jsonl(text.as_bytes(), "x.jsonl").unwrap() {
         Rows::Demonstrations(rows) => rows,
-        Rows::Preferences(_) => panic!("preferences"),
+        rows => panic!("{rows:?}"),
+    }
+}
+
+fn unpaired(text: &str) -> Vec<UnpairedRow> {
+    match read_jsonl(text.as_bytes(), "x.jsonl").unwrap() {
+        Rows::Unpaired(rows) => rows,
+        rows => panic!("{rows:?}"),
     }
 }
 
@@ -68,6 +75,7 @@ fn a_pair_of_strings_is_read_with_its_truths() {
             },
             margin: Some(1.5),
             strength: Some(-0.25),
+            preference: None,
         }]
     );
 }
@@ -160,6 +168,45 @@ fn demonstrations_are_read_in_every_form() {
 }
 
 #[test]
+fn a_pair_says_itself_which_answer_is_better() {
+    let read = |column: &str| {
+        pairs(&format!(
+            r#"{{"prompt":"p","chosen":"a","rejected":"b"{column}}}"#
+        ))[0]
+            .preference
+    };
+    for (column, wanted) in [
+        ("", None),
+        (r#","preference":0.5"#, Some(0.5)),
+        (r#","label":0"#, Some(0.0)),
+        (r#","label":true"#, Some(1.0)),
+        (r#","preference":0,"label":1"#, Some(0.0)),
+        (r#","preference":null,"label":1"#, Some(1.0)),
+        // A class, as many files have one.
+        (r#","label":"harmless""#, None),
+    ] {
+        assert_eq!(read(column), wanted, "{column}");
+    }
+    let judged = |preference| {
+        let mut row = pairs(r#"{"prompt":"p","chosen":"a","rejected":"b"}"#).remove(0);
+        row.preference = preference;
+        row.judged().map(|(better, _)| better.content.clone())
+    };
+    assert_eq!(judged(None), Some(text("a")));
+    assert_eq!(judged(Some(0.0)), Some(text("b")));
+    assert_eq!(judged(Some(0.5)), None);
+    for column in [
+        r#","preference":"yes""#,
+        r#","preference":1.5"#,
+        r#","label":-1"#,
+    ] {
+        let line = format!(r#"{{"prompt":"p","chosen":"a","rejected":"b"{column}}}"#);
+        let error = error(&line).to_string();
+        assert!(error.contains("x.jsonl, line 1"), "{error}");
+    }
+}
+
+#[test]
 fn wrong_steps_become_spans() {
     let rows = demos(r#"{"prompt":"p","completions":["åä","","xyz"],"labels":[true,true,false]}"#);
     assert_eq!(rows[0].answer.content, text("åä\n\nxyz"));
@@ -172,26 +219,37 @@ fn wrong_steps_become_spans() {
 }
 
 #[test]
-fn rows_labelled_false_are_skipped_and_counted() {
-    let text = "{\"prompt\":\"p\",\"completion\":\"good\",\"label\":true}\n{\"prompt\":\"p\",\"completion\":\"bad\",\"label\":false}";
-    assert_eq!(demos(text).len(), 1);
-    let (rows, errors) = read_jsonl_report(text.as_bytes(), "x.jsonl");
-    assert_eq!(rows.map(|rows| rows.len()), Some(1));
-    assert_eq!(errors.len(), 1);
-    assert!(errors[0].is_note());
-    assert_eq!(errors[0].problem, Problem::SkippedLabels { count: 1 });
-    assert!(matches!(
-        error(r#"{"prompt":"p","completion":"c","label":false}"#).problem,
-        Problem::NoRows { skipped: 1 }
-    ));
-    // Labels as numbers, as some tables hold them: a bad answer is no demonstration there either.
-    let numbers = text
-        .replace("true", "1")
-        .replace("false", "0")
-        .replace("\"good\"", "\"fine\"");
-    let rows = demos(&numbers);
-    assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].answer.content, self::text("fine"));
+fn labelled_answers_keep_their_labels_and_good_ones_alone_are_demonstrations() {
+    let text = "{\"prompt\":\"p\",\"completion\":\"good\",\"label\":true}\n{\"prompt\":\"p\",\"completion\":\"bad\",\"label\":false,\"spans\":[[0,3]],\"rewards\":[-1]}";
+    let labels = |text: &str| -> Vec<bool> { unpaired(text).iter().map(|r| r.label).collect() };
+    assert_eq!(labels(text), [true, false]);
+    let rows = unpaired(text);
+    assert_eq!(rows[1].answer.spans, Some(vec![span(0, 3)]));
+    assert_eq!(rows[1].answer.true_rewards, Some(vec![-1.0]));
+    let (_, errors) = read_jsonl_report(text.as_bytes(), "x.jsonl");
+    assert_eq!(errors, []);
+    let good = read_jsonl(text.as_bytes(), "x").unwrap().chosen_answers();
+    let Rows::Demonstrations(good) = good else {
+        panic!("{good:?}")
+    };
+    assert_eq!(good.len(), 1);
+    assert_eq!(good[0].answer.content, self::text("good"));
+    // Labels as numbers, as some tables hold them.
+    let numbers = text.replace("true", "1").replace("false", "0");
+    assert_eq!(labels(&numbers), [true, false]);
+    // A file of one kind of answer is fine here; who learns from two sets will miss the other.
+    assert_eq!(
+        labels("{\"prompt\":\"p\",\"completion\":\"c\",\"label\":false}"),
+        [false]
+    );
+    // A row that lost its label is of another shape, and told with its line.
+    let lost = format!(
+        "{text}\n{}",
+        r#"{"prompt":"p","completion":"c","label":null}"#
+    );
+    let lost = error(&lost);
+    assert_eq!(lost.place, Place::Line(3));
+    assert!(lost.to_string().contains("label (true or false"), "{lost}");
 }
 
 #[test]
@@ -204,7 +262,6 @@ fn chats_of_demonstrations_are_read_in_every_form() {
         format!(r#"{{"prompt":[{user}],"completion":[{says}]}}"#),
         format!(r#"{{"prompt":[{user}],"completion":"a"}}"#),
         format!(r#"{{"prompt":"u","completion":[{says}]}}"#),
-        format!(r#"{{"prompt":[{user}],"completion":[{says}],"label":true}}"#),
         format!(r#"{{"messages":[{user},{says}]}}"#),
         format!(r#"{{"prompt":[{user}],"completions":["a"],"labels":[1]}}"#),
     ] {
@@ -436,10 +493,7 @@ fn a_file_without_rows_says_so() {
             "x.jsonl: no rows; check that the right file was given"
         );
     }
-    assert_eq!(
-        read_json(b"[]", "x").unwrap_err().problem,
-        Problem::NoRows { skipped: 0 }
-    );
+    assert_eq!(read_json(b"[]", "x").unwrap_err().problem, Problem::NoRows);
 }
 
 #[test]

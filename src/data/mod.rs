@@ -19,6 +19,6 @@ pub use jsonl::{
     read_json, read_json_report, read_jsonl, read_jsonl_report, read_values, read_values_report,
 };
 pub use lexicon::{LexiconEntry, LexiconError, read_lexicon};
-pub use row::{Answer, Content, DemonstrationRow, PreferenceRow, Rows, Span};
+pub use row::{Answer, Content, DemonstrationRow, PreferenceRow, Rows, Span, UnpairedRow};
 pub use split::{fingerprint, split_by_hash};
 pub use trace::{TraceRow, read_traces};

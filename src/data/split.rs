@@ -44,11 +44,17 @@ pub fn split_by_hash(rows: Rows, held_out: f64, salt: &str) -> (Rows, Rows) {
                 .partition(|row| held(&row_key(&row.prompt, &[&row.answer.content])));
             (Rows::Demonstrations(kept), Rows::Demonstrations(held))
         }
+        Rows::Unpaired(rows) => {
+            let (held, kept) = rows
+                .into_iter()
+                .partition(|row| held(&row_key(&row.prompt, &[&row.answer.content])));
+            (Rows::Unpaired(kept), Rows::Unpaired(held))
+        }
     }
 }
 
 /// SHA-256 (hexadecimal) over everything in the rows that training can see, in order: prompts, answers, spans, known
-/// rewards, margins, strengths. Ids and line numbers are left out.
+/// rewards, margins, strengths, labels. Ids and line numbers are left out.
 pub fn fingerprint(rows: &Rows) -> String {
     let mut hash = Sha256::new();
     match rows {
@@ -64,6 +70,10 @@ pub fn fingerprint(rows: &Rows) -> String {
                     put(&mut hash, b"strength");
                     put_floats(&mut hash, Some(std::slice::from_ref(strength)));
                 }
+                if let Some(preference) = &row.preference {
+                    put(&mut hash, b"preference");
+                    put_floats(&mut hash, Some(std::slice::from_ref(preference)));
+                }
             }
         }
         Rows::Demonstrations(rows) => {
@@ -71,6 +81,14 @@ pub fn fingerprint(rows: &Rows) -> String {
             for row in rows {
                 put_content(&mut hash, &row.prompt);
                 put_answer(&mut hash, &row.answer);
+            }
+        }
+        Rows::Unpaired(rows) => {
+            put(&mut hash, b"unpaired");
+            for row in rows {
+                put_content(&mut hash, &row.prompt);
+                put_answer(&mut hash, &row.answer);
+                hash.update([u8::from(row.label)]);
             }
         }
     }
@@ -185,7 +203,7 @@ mod tests {
                 .iter()
                 .map(|row| row.chosen.content.answer_text().to_owned())
                 .collect(),
-            Rows::Demonstrations(_) => vec![],
+            _ => vec![],
         }
     }
 
@@ -235,10 +253,14 @@ mod tests {
         for other in [
             r#"{"prompt":"pa","chosen":"b","rejected":"c"}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","margin":0}"#,
+            r#"{"prompt":"p","chosen":"ab","rejected":"c","preference":0.5}"#,
+            r#"{"prompt":"p","chosen":"ab","rejected":"c","label":0}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","chosen_spans":[]}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","chosen_spans":[[0,1]]}"#,
             r#"{"prompt":"p","chosen":"ab","rejected":"c","rejected_rewards":[1]}"#,
             r#"{"prompt":"p","completion":"ab"}"#,
+            r#"{"prompt":"p","completion":"ab","label":true}"#,
+            r#"{"prompt":"p","completion":"ab","label":false}"#,
             "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"c\"}\n{\"prompt\":\"p\",\"chosen\":\"b\",\"rejected\":\"c\"}",
             "{\"prompt\":\"p\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"c\"}",
         ] {

@@ -19,6 +19,7 @@ pub mod laplace;
 pub mod matrix;
 pub mod optimise;
 pub mod posteriors;
+pub mod recovery;
 pub mod resample;
 pub mod rewardbench;
 pub mod strength;
@@ -37,6 +38,7 @@ pub use correlation::{
 };
 pub use floors::{UnigramBradleyTerry, Words, longer_wins};
 pub use posteriors::{Gaussians, PosteriorAgreement, posterior_agreement};
+pub use recovery::{Decision, RewardRecovery};
 pub use resample::Bootstrap;
 pub use strength::{DoubtfulPairs, Strength, preference_strength};
 pub use summary::{PairReport, PairScores, TokenTruth, TokenTruthReport};

@@ -21,6 +21,8 @@ pub struct Comparison {
     pub variance: f64,
     /// The row's margin, 0 where it has none.
     pub margin: f64,
+    /// The row's own label: the probability that the chosen answer is the better one, 1 where it has none.
+    pub label: f64,
 }
 
 /// What a preference likelihood says of one comparison.

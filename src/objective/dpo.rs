@@ -127,6 +127,10 @@ impl Objective for Dpo {
         &self.steps
     }
 
+    fn beta(&self) -> f64 {
+        self.options.beta
+    }
+
     fn needs_reference(&self) -> bool {
         !self.options.reference_free
     }

@@ -209,6 +209,7 @@ fn the_likelihood_that_laplace_reads_is_the_one_in_the_loss() {
             difference,
             variance,
             margin: f64::from(0.3f32),
+            label: f64::from(0.75f32),
         };
         let fit = objective.pair_fit(&probe(0.0, 1.0));
         if fit.is_none_or(|fit| fit.curvature == 0.0) {
@@ -222,6 +223,7 @@ fn the_likelihood_that_laplace_reads_is_the_one_in_the_loss() {
             let mut steps = golden::steps(&layout, &out, objective.steps_config())
                 .with_attention(Tensor::ones([2, layout.steps()], &device));
             steps.extras.margin = Some(Tensor::from_floats([0.3], &device));
+            steps.extras.label = Some(Tensor::from_floats([0.75], &device));
             let rewards = objective.token_rewards(&steps);
             let std = match &rewards.std {
                 Some(std) => std.clone(),

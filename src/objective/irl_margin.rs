@@ -1,9 +1,14 @@
-//! Max-margin inverse reinforcement learning between good and bad texts.
+//! Max-margin inverse reinforcement learning between samples of a good and of a bad policy: aligned answers against a base
+//! model's, say.
 //!
 //! ```text
 //! d = r(good) - r(bad);   max_margin: -d if d > 0 else -2d     squared: d^2     logistic: -log sigma(d)
 //!                         hinge: max(0, 1 - d)                 loss = mean
 //! ```
+//!
+//! The two sample sets need not be of one size, nor answer the same prompts: a step draws as many answers from the one as
+//! from the other, independently, and the loss is their mean over independent (good, bad) draws. Preference pairs are taken
+//! as they are, chosen against rejected.
 //!
 //! Source: *Insights from the Inverse*, arXiv 2410.12491; github ai4ai-lab/irl_for_llms@1597c93 src/irl_utilities.py.
 //! At d = 0 the slope is -2: the public code's +1 there pushes the wrong way.
@@ -104,6 +109,10 @@ impl Objective for IrlMargin {
 
     fn rows(&self) -> RowKind {
         RowKind::Pairs
+    }
+
+    fn takes_unpaired(&self) -> bool {
+        true
     }
 
     fn steps_config(&self) -> &StepsConfig {

@@ -79,13 +79,16 @@ impl Progress {
     }
 }
 
-/// What an objective learns from.
+/// What an objective learns from, and what rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// Chosen and rejected answers.
     Pairs,
     /// Good answers alone.
     Demonstrations,
+    /// Desirable and undesirable answers, each by itself, in any number. An objective of pairs that
+    /// [takes them](Objective::takes_unpaired) sees two independent draws as a pair.
+    Unpaired,
 }
 
 /// A token's reward as a method sees it, `[B, S]`, 0 outside the step mask.
@@ -103,8 +106,19 @@ pub trait Objective: Send + Sync {
     fn name(&self) -> &'static str;
     /// Which rows it reads.
     fn rows(&self) -> RowKind;
+    /// Whether an objective of pairs also learns from two sets of answers, of which each step draws as many from the one as
+    /// from the other, independently: its loss must be an expectation over both sets of what it says of a difference.
+    fn takes_unpaired(&self) -> bool {
+        false
+    }
     /// How steps are made for it.
     fn steps_config(&self) -> &StepsConfig;
+    /// The option `beta`: what turns the policy's log-ratio to a reference into a reward where the method has no other
+    /// notion of one. The likelihood's (an inverse temperature or a weight, 1 unless set) where the method has no strength of
+    /// its own as DPO has.
+    fn beta(&self) -> f64 {
+        self.steps_config().beta
+    }
     /// Whether [`Steps::with_reference`] must be called first.
     fn needs_reference(&self) -> bool {
         false
@@ -122,8 +136,17 @@ pub trait Objective: Send + Sync {
     fn feature_dropout(&self) -> Option<f64> {
         None
     }
+    /// How many prototypes `[H, K]` train beside the reward head and fill `extras.prototypes`; `None` where nothing reads them.
+    fn prototypes(&self) -> Option<usize> {
+        None
+    }
     /// Whether every training pair must carry a margin.
     fn needs_margin(&self) -> bool {
+        false
+    }
+    /// Whether it reads a pair's own label, the probability that the chosen answer is the better one
+    /// ([`Extras::label`](crate::reward::Extras)).
+    fn reads_label(&self) -> bool {
         false
     }
     /// Whether every training pair must carry a preference strength, and which share of the pairs, those of lowest strength,

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Source: *Preference Transformer*, arXiv 2303.00957, section 4; github csmile-1006/PreferenceTransformer@f71647b.
+//! y is the row's own label (column `preference` or `label`: 1 chosen is better, 0 rejected is, 0.5 a tie), 1 where it has none.
 //! Weights are those of the answer's steps; without any, all steps weigh the same. The token reward shown is w_t r_t
 //! times the answer's length, which has the scale of r_t (ours; the code's own token reward is r_t).
 
@@ -107,6 +108,10 @@ impl Objective for PrefTransformer {
         true
     }
 
+    fn reads_label(&self) -> bool {
+        true
+    }
+
     fn informs_std(&self) -> bool {
         false
     }
@@ -119,7 +124,7 @@ impl Objective for PrefTransformer {
     }
 
     fn pair_fit(&self, pair: &Comparison) -> Option<PairFit> {
-        Some(comparison::logistic(pair.difference, 0.0))
+        Some(comparison::logistic(pair.difference, 1.0 - pair.label))
     }
 
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {

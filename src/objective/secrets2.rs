@@ -3,15 +3,18 @@
 //! ```text
 //! strength mu = mean over M reward models of r_c - r_r                   s = -1 for flipped pairs, else 1
 //! x    = s (r_c - r_r) - margin_scale s mu
-//! loss = mean_b [ -(1-a) log sigma(x) - a log sigma(-x) ] + contrastive_weight SimCSE      a: where smoothing applies
-//! SimCSE = mean_i [ logsumexp_j cos(h_i, h'_j)/tau - cos(h_i, h'_i)/tau ]
+//! loss = mean_b [ -(1-a) log sigma(x) - a log sigma(-x) ] + contrastive_weight C      a: where smoothing applies
 //! ```
 //!
-//! Source: *Secrets of RLHF in Large Language Models Part II*, arXiv 2401.06080, Eq. 4-6 and 9. Eq. 6 prints the margin
+//! C is SimCSE or SwAV ([`contrastive`]). Source: *Secrets of RLHF in Large Language Models Part II*, arXiv 2401.06080, Eq. 4-9. Eq. 6 prints the margin
 //! outside the sigmoid, where it has no effect; here it is inside, and changes sign with a flipped label (ours).
 //!
-//! h and h' are the trunk's states at an answer's last token, from two passes under dropout beside the pass that gives r.
-//! Dropout belongs to training: on held-out rows the loss has no contrastive term.
+//! C reads the trunk's states at an answer's last token, from two passes under dropout beside the pass that gives r. Dropout
+//! belongs to training: on held-out rows the loss has no contrastive term.
+
+pub mod contrastive;
+
+pub use contrastive::{Features, simcse, sinkhorn_codes, swav};
 
 use super::math::sides;
 use super::options::{self, check, check_steps};
@@ -20,7 +23,7 @@ use super::{
     reward_terms,
 };
 use crate::reward::{Steps, StepsConfig};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::activation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,7 +31,7 @@ use serde_json::Value;
 pub const METHOD: Method = Method {
     name: "secrets2",
     title: "Bradley-Terry with cleaned labels",
-    citation: "Secrets of RLHF II, arXiv 2401.06080, Eq. 4-6, 9",
+    citation: "Secrets of RLHF II, arXiv 2401.06080, Eq. 4-9",
     build: |options| Ok(Box::new(Secrets2::new(options)?)),
     defaults: options::defaults::<Secrets2Options>,
     variants: &[
@@ -56,6 +59,29 @@ pub const METHOD: Method = Method {
             ],
             note: "the same on differences of the two answers",
         },
+        Variant {
+            name: "SwAV",
+            options: &[
+                ("contrastive", "swav"),
+                ("contrastive_weight", "0.1"),
+                ("margin_scale", "0.0"),
+                ("prototypes", "50"),
+                ("tau", "0.1"),
+            ],
+            note: "swapped prediction of codes over 50 prototypes, on answers (tau is SwAV's own)",
+        },
+        Variant {
+            name: "SwAV-diff",
+            options: &[
+                ("contrastive", "swav"),
+                ("contrastive_weight", "0.5"),
+                ("margin_scale", "0.0"),
+                ("features", "difference"),
+                ("prototypes", "20"),
+                ("tau", "0.1"),
+            ],
+            note: "the same over 20 prototypes, on differences of the two answers",
+        },
     ],
 };
 
@@ -69,14 +95,14 @@ pub enum SmoothOn {
     NegativeStrength,
 }
 
-/// What the contrastive term compares.
+/// The form of the contrastive term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Features {
-    /// Every answer.
-    Pairs,
-    /// Chosen minus rejected, and rejected minus chosen.
-    Difference,
+pub enum Contrastive {
+    /// Two passes of one answer against those of the others.
+    Simcse,
+    /// The code of one pass, over prototypes, predicted from the other.
+    Swav,
 }
 
 /// Options. Each default has its reason beside it.
@@ -97,14 +123,20 @@ pub struct Secrets2Options {
     pub smoothing: f64,
     /// negative_strength: the paper's soft label.
     pub smooth_on: SmoothOn,
-    /// Weight of SimCSE; 1 in the paper where it is on.
+    /// simcse: needs no prototypes.
+    pub contrastive: Contrastive,
+    /// Weight of the contrastive term; in the paper, where it is on, 1 (SimCSE), 0.1 (SwAV) and 0.5 (SwAV on differences).
     pub contrastive_weight: f64,
-    /// Temperature of SimCSE; the paper does not give it.
+    /// Temperature of the contrastive term; the paper does not give it.
     pub tau: f64,
-    /// What SimCSE compares.
+    /// What the contrastive term compares.
     pub features: Features,
-    /// Dropout rate of the two passes that SimCSE compares; 0.05: the paper's.
+    /// Dropout rate of the two passes that it compares; 0.05: the paper's.
     pub dropout: f64,
+    /// K of SwAV; 50 in the paper, 20 on differences.
+    pub prototypes: usize,
+    /// Sharpness of SwAV's codes: smaller is sharper. 0.05: SwAV's own (arXiv 2006.09882).
+    pub epsilon: f64,
 }
 
 impl Default for Secrets2Options {
@@ -116,10 +148,13 @@ impl Default for Secrets2Options {
             margin_scale: 1.0,
             smoothing: 0.0,
             smooth_on: SmoothOn::NegativeStrength,
+            contrastive: Contrastive::Simcse,
             contrastive_weight: 0.0,
             tau: 0.05,
             features: Features::Pairs,
             dropout: 0.05,
+            prototypes: 50,
+            epsilon: 0.05,
         }
     }
 }
@@ -184,6 +219,20 @@ impl Secrets2 {
             o.dropout,
             "above 0 and below 1",
         )?;
+        check(
+            (2..=65_536).contains(&o.prototypes),
+            name,
+            "prototypes",
+            o.prototypes as f64,
+            "2 to 65536",
+        )?;
+        check(
+            o.epsilon.is_finite() && o.epsilon > 0.0,
+            name,
+            "epsilon",
+            o.epsilon,
+            "above 0",
+        )?;
         Ok(Self { options })
     }
 }
@@ -221,6 +270,12 @@ impl Objective for Secrets2 {
         (o.contrastive_weight > 0.0).then_some(o.dropout)
     }
 
+    fn prototypes(&self) -> Option<usize> {
+        let o = &self.options;
+        let on = o.contrastive_weight > 0.0 && o.contrastive == Contrastive::Swav;
+        on.then_some(o.prototypes)
+    }
+
     fn strength(&self) -> Option<f64> {
         let o = &self.options;
         let smooths = o.smoothing > 0.0 && o.smooth_on == SmoothOn::NegativeStrength;
@@ -231,7 +286,7 @@ impl Objective for Secrets2 {
         self.options.score
     }
 
-    /// Reads `strength`, `sign` and `features` of [`Extras`](crate::reward::Extras); each part is off without its own.
+    /// Reads `strength`, `sign`, `features` and `prototypes` of [`Extras`](crate::reward::Extras); each part is off without its own.
     fn evaluate(&self, steps: &Steps, _: Progress) -> Evaluation {
         let (options, pairs) = (&self.options, steps.pair_count());
         let scores = Scores::of(steps);
@@ -262,10 +317,26 @@ impl Objective for Secrets2 {
         if let (true, Some([s, t])) = (options.contrastive_weight > 0.0, &steps.extras.features) {
             // Its mean is over the rows at hand; their share of the batch's rows makes micro-batches add up.
             let share = s.dims()[0] as f64 / steps.counts.rows.max(1.0);
-            let each = simcse(s.clone(), t.clone(), options.features, options.tau);
-            let contrast = each.mean().mul_scalar(share);
-            terms.push(("contrastive_loss", contrast.clone().detach()));
-            loss = loss + contrast.mul_scalar(options.contrastive_weight);
+            let passes = [s.clone(), t.clone()];
+            let each = match (options.contrastive, &steps.extras.prototypes) {
+                (Contrastive::Simcse, _) => {
+                    let [s, t] = passes;
+                    Some(simcse(s, t, options.features, options.tau))
+                }
+                (Contrastive::Swav, Some(prototypes)) => Some(contrastive::swav_of(
+                    passes,
+                    prototypes.clone(),
+                    options.features,
+                    options.tau,
+                    options.epsilon,
+                )),
+                (Contrastive::Swav, None) => None,
+            };
+            if let Some(each) = each {
+                let contrast = each.mean().mul_scalar(share);
+                terms.push(("contrastive_loss", contrast.clone().detach()));
+                loss = loss + contrast.mul_scalar(options.contrastive_weight);
+            }
         }
         let scores = scores.detach();
         terms.push(("loss", loss.clone().detach()));
@@ -276,29 +347,6 @@ impl Objective for Secrets2 {
             scores,
         }
     }
-}
-
-/// SimCSE per row `[n]` from two dropout passes' features `[n, H]`; rows `0..n/2` are chosen, the others rejected.
-pub fn simcse(s: Tensor<2>, t: Tensor<2>, features: Features, tau: f64) -> Tensor<1> {
-    let mapped = |h: Tensor<2>| match features {
-        Features::Pairs => h,
-        Features::Difference => {
-            let half = h.dims()[0] / 2;
-            let d = h.clone().narrow(0, 0, half) - h.narrow(0, half, half);
-            Tensor::cat(vec![d.clone(), d.neg()], 0)
-        }
-    };
-    let unit = |h: Tensor<2>| {
-        let norm = h.clone().square().sum_dim(1).clamp_min(1e-12).sqrt();
-        h / norm
-    };
-    let (s, t) = (unit(mapped(s)), unit(mapped(t)));
-    let own: Tensor<1> = (s.clone() * t.clone()).sum_dim(1).squeeze_dim(1);
-    let scores = s.matmul(t.transpose()).div_scalar(tau);
-    // Shifted by each row's maximum, so that no small tau overflows or empties the sum.
-    let top = scores.clone().detach().max_dim(1);
-    let all = (scores - top.clone()).exp().sum_dim(1).log() + top;
-    all.squeeze_dim::<1>(1) - own.div_scalar(tau)
 }
 
 /// Preference strength of N pairs from M models' score differences `[M][N]`: mean and population standard deviation.
@@ -331,7 +379,7 @@ pub fn flips(strength: &[f64], fraction: f64) -> Vec<f32> {
 mod tests {
     use super::super::golden::{self, Outputs, close, flat, leaf, scalar, values};
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{Device, Tensor, TensorData};
     use serde_json::json;
 
     fn numbers(list: &[f64], device: &Device) -> Tensor<1> {
@@ -418,39 +466,6 @@ mod tests {
                 );
             }
         }
-        let data = &g.0["inputs"]["contrastive_data"];
-        for (name, features) in [
-            ("simcse_pairs", Features::Pairs),
-            ("simcse_difference", Features::Difference),
-        ] {
-            let tau = g.0["inputs"]["contrastive_cases"][name]["tau"]
-                .as_f64()
-                .expect("tau");
-            let (s, t) = (
-                leaf::<2>(&data["h_s"], &device),
-                leaf::<2>(&data["h_t"], &device),
-            );
-            let each = simcse(s.clone(), t.clone(), features, tau);
-            let want = g.expected(name);
-            close(
-                name,
-                &values(each.clone()),
-                &flat(&want["per_row"]),
-                tol.abs,
-                tol.rel,
-            );
-            let gradients = each.mean().backward();
-            for (key, leaf) in [("h_s", &s), ("h_t", &t)] {
-                let got = golden::gradient(leaf, &gradients);
-                close(
-                    name,
-                    &got,
-                    &flat(&want["grad"][key]),
-                    tol.grad_abs,
-                    tol.grad_rel,
-                );
-            }
-        }
     }
 
     #[test]
@@ -492,19 +507,38 @@ mod tests {
     }
 
     #[test]
-    fn equal_features_give_log_n_and_join_the_loss() {
+    fn the_contrastive_term_joins_the_loss_by_its_weight() {
         let device = Device::flex();
         let same = Tensor::<2>::ones([4, 3], &device);
-        let each = values(simcse(same.clone(), same.clone(), Features::Pairs, 0.3));
-        close("simcse", &each, &[4f64.ln(); 4], 1e-5, 0.0);
-
+        let prototypes = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], &device);
         let (layout, out) = golden::random_pairs(&device);
-        let loss = |weight: f64| {
-            let method = Secrets2::new(&json!({"contrastive_weight": weight})).expect("options");
-            let mut steps = golden::steps(&layout, &out, method.steps_config());
-            steps.extras.features = Some([same.clone(), same.clone()]);
-            scalar(&method.evaluate(&steps, Progress::END).loss)
-        };
-        assert!((loss(0.5) - loss(0.0) - 0.5 * 4f64.ln()).abs() < 1e-5);
+        for (contrastive, joins) in [("simcse", 4f64.ln()), ("swav", 2.0 * 2f64.ln())] {
+            let loss = |weight: f64| {
+                let options = json!({"contrastive": contrastive, "contrastive_weight": weight});
+                let method = Secrets2::new(&options).expect("options");
+                let mut steps = golden::steps(&layout, &out, method.steps_config());
+                steps.extras.features = Some([same.clone(), same.clone()]);
+                // Both prototypes are as near to every feature: codes and predictions are even.
+                steps.extras.prototypes = Some(prototypes.clone());
+                scalar(&method.evaluate(&steps, Progress::END).loss)
+            };
+            let joined = loss(0.5) - loss(0.0);
+            assert!(
+                (joined - 0.5 * joins).abs() < 1e-5,
+                "{contrastive}: {joined}"
+            );
+        }
+    }
+
+    #[test]
+    fn prototypes_are_asked_for_by_swav_alone() {
+        let prototypes = |options: Value| Secrets2::new(&options).expect("options").prototypes();
+        let on = json!({"contrastive": "swav", "contrastive_weight": 0.5, "prototypes": 20});
+        assert_eq!(prototypes(on), Some(20));
+        assert_eq!(prototypes(json!({"contrastive": "swav"})), None);
+        assert_eq!(prototypes(json!({"contrastive_weight": 1.0})), None);
+        for options in [json!({"prototypes": 1}), json!({"epsilon": 0.0})] {
+            assert!(Secrets2::new(&options).is_err(), "{options}");
+        }
     }
 }

@@ -25,6 +25,12 @@ const PRIOR_LOG_SCALE: &str = "reward_prior.log_scale";
 /// Keeps the Q-head's numbers apart from those of the reward weights, which are drawn from the same seed.
 const Q_HEAD_STREAM: u64 = 1;
 
+/// Name of the prototypes `[H, K]` of a contrastive term.
+const PROTOTYPES: &str = "prototypes.weight";
+
+/// Keeps the prototypes' numbers apart from those of the other layers.
+const PROTOTYPES_STREAM: u64 = 2;
+
 /// Names of the reward weights' query and key layers `[H, d]`.
 const WEIGHT_QUERY: &str = "reward_weights.query";
 const WEIGHT_KEY: &str = "reward_weights.key";
@@ -32,8 +38,8 @@ const WEIGHT_KEY: &str = "reward_weights.key";
 /// A linear layer from hidden states to (mean, raw spread), with what a method asks for beside it.
 #[derive(Clone, Debug)]
 pub struct RewardHead {
-    /// `reward_head.weight` `[H, 2]` and `reward_head.bias` `[2]`; queries and keys of reward weights, a Q-head and a
-    /// learned prior's scales where they were added.
+    /// `reward_head.weight` `[H, 2]` and `reward_head.bias` `[2]`; queries and keys of reward weights, a Q-head, a learned
+    /// prior's scales and prototypes where they were added.
     pub weights: Weights,
 }
 
@@ -101,6 +107,31 @@ impl RewardHead {
     pub fn prior_log_scale(&self, ids: Tensor<1, Int>) -> Option<Tensor<1>> {
         self.weights.get(PRIOR_LOG_SCALE)?;
         Some(self.weights.vector(PRIOR_LOG_SCALE).select(0, ids))
+    }
+
+    /// Adds K prototypes `[H, K]`, drawn from `seed` in all directions alike.
+    pub fn with_prototypes(
+        mut self,
+        hidden: usize,
+        count: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let mut random = crate::world::Rng::stream(seed, PROTOTYPES_STREAM);
+        // Of length about 1.
+        let std = (1.0 / hidden as f64).sqrt();
+        let values: Vec<f32> = (0..hidden * count)
+            .map(|_| (std * random.normal()) as f32)
+            .collect();
+        let tensor = Tensor::from_data(TensorData::new(values, [hidden, count]), device);
+        self.weights.insert(PROTOTYPES, Weight::Matrix(tensor));
+        self
+    }
+
+    /// The prototypes `[H, K]`, where there are any.
+    pub fn prototypes(&self) -> Option<Tensor<2>> {
+        self.weights.get(PROTOTYPES)?;
+        Some(self.weights.matrix(PROTOTYPES))
     }
 
     /// The Q-head's numbers `[N, V]` for hidden states `[N, H]`; `None` without that head.

@@ -211,6 +211,11 @@ pub struct TokenRewardRecord {
     pub id: String,
     /// Which answer of the row.
     pub side: Side,
+    /// What the row's own label says of this answer, where it has one: 1 desirable, 0 undesirable; of pairs 1 better, 0
+    /// worse, 0.5 a tie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub label: Option<f32>,
     /// The prompt as the model read it.
     pub prompt: String,
     /// The answer's text; token offsets count its code points.

@@ -415,8 +415,10 @@ pub struct Extras {
     pub token_labels: Option<Tensor<2>>,
     /// Pairs with any token label in the whole batch; counted in this micro-batch where absent.
     pub labelled_pairs: Option<f64>,
-    /// Two dropout passes' features `[B, H]` of the rows (SimCSE).
+    /// Two dropout passes' features `[B, H]` of the rows (contrastive terms).
     pub features: Option<[Tensor<2>; 2]>,
+    /// Prototypes `[H, K]` of features (SwAV).
+    pub prototypes: Option<Tensor<2>>,
 }
 
 /// Per-step numbers, `[B, S]` unless said. Made by [`assemble`]; 0 outside the step mask.

@@ -5,20 +5,33 @@ use super::{EncodedRow, TrainConfig, TrainError, Trainable};
 use crate::objective::{Objective, RowKind};
 use std::sync::Arc;
 
-/// Whether there are rows, of the kind that the method learns from.
+/// Whether there are rows, of a kind that the method learns from.
 pub(super) fn check_rows(
     count: usize,
     kind: RowKind,
-    wanted: RowKind,
+    objective: &dyn Objective,
     method: &str,
 ) -> Result<(), TrainError> {
-    if kind != wanted {
-        return Err(TrainError::Rows(match wanted {
-            RowKind::Pairs => format!(
+    let wanted = objective.rows();
+    let unpaired = kind == RowKind::Unpaired && objective.takes_unpaired();
+    if kind != wanted && !unpaired {
+        let are = match kind {
+            RowKind::Pairs => "pairs",
+            RowKind::Demonstrations => "demonstrations",
+            RowKind::Unpaired => "answers labelled one by one (columns prompt, completion, label)",
+        };
+        return Err(TrainError::Rows(match (wanted, kind) {
+            (RowKind::Demonstrations, _) => format!(
+                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are {are}; use `ava_p`, or take the chosen answers"
+            ),
+            (_, RowKind::Demonstrations) if objective.takes_unpaired() => format!(
+                "`{method}` learns from preference pairs (columns prompt, chosen, rejected) or from two sets of answers (columns prompt, completion, label; or demonstrations and a second file, `--against`), and these rows are demonstrations alone; bring answers to hold them against"
+            ),
+            (_, RowKind::Demonstrations) => format!(
                 "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are demonstrations; use `ava_d`, or bring pairs"
             ),
-            RowKind::Demonstrations => format!(
-                "`{method}` learns from demonstrations (columns prompt, completion), and these rows are pairs; use `ava_p`, or take the chosen answers"
+            _ => format!(
+                "`{method}` learns from preference pairs (columns prompt, chosen, rejected), and these rows are {are}; use `irl_margin`, which takes two sets of answers, or bring pairs"
             ),
         }));
     }
@@ -28,6 +41,28 @@ pub(super) fn check_rows(
         ));
     }
     Ok(())
+}
+
+/// Of answers labelled one by one: puts the desirable ones in front, which training draws as a set of their own, and says
+/// how many there are.
+pub(super) fn two_sets(rows: &mut Arc<Vec<EncodedRow>>, method: &str) -> Result<usize, TrainError> {
+    let desirable = |row: &EncodedRow| row.desirable() == Some(true);
+    let count = rows.iter().filter(|row| desirable(row)).count();
+    for (found, what, label) in [
+        (count, "desirable", "true"),
+        (rows.len() - count, "undesirable", "false"),
+    ] {
+        if found == 0 {
+            return Err(TrainError::Rows(format!(
+                "no {what} answer (label {label}) is left to train on, and `{method}` holds desirable answers against undesirable ones; bring some, or lower `held_out`"
+            )));
+        }
+    }
+    if !rows.is_sorted_by_key(|row| !desirable(row)) {
+        // A stable sort: rows of a set keep the order of the file.
+        Arc::make_mut(rows).sort_by_key(|row| !desirable(row));
+    }
+    Ok(count)
 }
 
 /// Swaps the labels that the method asks to be swapped, and says how many. Every training pair must have a strength where
@@ -57,6 +92,33 @@ pub(super) fn clean_labels(
         row.flipped = *sign < 0.0;
     }
     Ok(signs.iter().filter(|sign| **sign < 0.0).count())
+}
+
+/// Whether the method reads the pairs' own labels where they are others than "chosen is better"; what is left to say, in
+/// sentences.
+pub(super) fn labels(
+    objective: &dyn Objective,
+    train: &[EncodedRow],
+) -> Result<Option<String>, TrainError> {
+    let name = objective.name();
+    let other = |row: &&EncodedRow| row.sides.len() == 2 && row.label.is_some_and(|y| y != 1.0);
+    if objective.reads_label() {
+        return Ok(None);
+    }
+    if let Some(row) = train.iter().filter(other).find(|row| row.label < Some(0.5)) {
+        return Err(TrainError::Row {
+            id: row.id.clone(),
+            line: row.line,
+            reason: format!(
+                "its own label says that the rejected answer is the better one, and `{name}` takes every chosen answer for the better one; swap the two answers, or use `pref_transformer`, which reads labels"
+            ),
+        });
+    }
+    let ties = train.iter().filter(other).count();
+    Ok((ties > 0).then(|| format!(
+        "{ties} of the {} training pairs have a label below 1 (0.5: a tie), which `{name}` does not read: it takes their chosen answers for the better ones; `pref_transformer` reads labels",
+        train.len()
+    )))
 }
 
 /// Whether every training pair has a margin where the method reads it; what is left to say, in sentences.

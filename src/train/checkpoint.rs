@@ -164,11 +164,12 @@ impl Run {
             );
         }
         state.check_tokenizer(&self.model)?;
-        if !state.sampler.fits(
+        let fits = state.sampler.fits(
             self.train_rows.len(),
             self.config.batch_size,
             self.config.group_by_length,
-        ) {
+        );
+        if !fits || !state.sampler.same_sets(&self.sampler) {
             return Err(TrainError::Checkpoint(
                 "its row order does not fit these rows: the tokenizer or the length limit is another one; go on with the model that the run began with".into(),
             ));

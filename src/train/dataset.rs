@@ -34,6 +34,9 @@ pub struct EncodedRow {
     pub strength: Option<f32>,
     /// Whether training takes the label as turned round.
     pub flipped: bool,
+    /// The row's own label: of a pair the probability that the chosen answer is the better one (0.5: a tie), of an answer by
+    /// itself 1 where it is desirable and 0 where not.
+    pub label: Option<f32>,
 }
 
 impl EncodedRow {
@@ -52,6 +55,22 @@ impl EncodedRow {
             (2, 0) => Side::Chosen,
             (2, _) => Side::Rejected,
             _ => Side::Answer,
+        }
+    }
+
+    /// What the row's own label says of side `index`: 1 good, 0 bad.
+    pub fn label_of(&self, index: usize) -> Option<f32> {
+        match index {
+            0 => self.label,
+            _ => self.label.map(|label| 1.0 - label),
+        }
+    }
+
+    /// Whether the row's label calls its one answer desirable; `None` where it has no label, or two answers.
+    pub fn desirable(&self) -> Option<bool> {
+        match (self.sides.len(), self.label) {
+            (1, Some(label)) => Some(label > 0.5),
+            _ => None,
         }
     }
 
@@ -172,6 +191,7 @@ fn encode_each<'a>(
                     margin: row.margin,
                     strength: row.strength,
                     flipped: false,
+                    label: row.preference,
                 })
             });
             (row.id.as_str(), row.line, encoded)
@@ -185,6 +205,20 @@ fn encode_each<'a>(
                 margin: None,
                 strength: None,
                 flipped: false,
+                label: None,
+            });
+            (row.id.as_str(), row.line, encoded)
+        })),
+        Rows::Unpaired(rows) => Box::new(rows.iter().map(move |row| {
+            let encoded = side(&row.prompt, &row.answer).map(|answer| EncodedRow {
+                id: row.id.clone(),
+                line: row.line,
+                prompt: for_people(&row.prompt),
+                sides: vec![answer],
+                margin: None,
+                strength: None,
+                flipped: false,
+                label: Some(f32::from(u8::from(row.label))),
             });
             (row.id.as_str(), row.line, encoded)
         })),
@@ -300,6 +334,15 @@ pub fn layout(rows: &[&EncodedRow], pad: u32) -> Layout {
     layout
 }
 
+/// The layout of `rows` of which the first half are desirable answers and the second half as many undesirable ones: pairs of
+/// answers that have nothing to do with each other.
+pub fn unpaired_layout(rows: &[&EncodedRow], pad: u32) -> Layout {
+    Layout {
+        pairs: Some(rows.len() / 2),
+        ..layout(rows, pad)
+    }
+}
+
 /// The order in which rows are drawn: epochs of shuffled batches. Its state is part of a checkpoint, so that a resumed
 /// run draws what an unbroken one would have drawn.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -312,6 +355,10 @@ pub struct Sampler {
     epoch: usize,
     batch_size: usize,
     group_by_length: bool,
+    /// Where rows are of two sets, each drawn by itself: how many, from the first on, are of the first set. A batch then
+    /// holds `batch_size` rows of each, those of the first set in front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_set: Option<usize>,
 }
 
 /// Rows of like length are gathered from windows of this many batches: enough to save most padding, and few enough
@@ -328,6 +375,15 @@ impl Sampler {
             epoch: 0,
             batch_size: batch_size.max(1),
             group_by_length,
+            first_set: None,
+        }
+    }
+
+    /// The same for rows of two sets: rows `0..first` and the rows behind them, drawn independently of each other.
+    pub fn of_two_sets(self, first: usize) -> Self {
+        Self {
+            first_set: Some(first),
+            ..self
         }
     }
 
@@ -340,14 +396,32 @@ impl Sampler {
 
     /// Whether the state, read from a file, draws from `rows` rows in batches of `batch_size`.
     pub fn fits(&self, rows: usize, batch_size: usize, group_by_length: bool) -> bool {
+        let sets = match self.first_set {
+            None => 1,
+            Some(_) => 2,
+        };
+        // Rows of a batch are of one set, or half of them of each.
+        let in_place = |batch: &[usize]| match self.first_set {
+            None => true,
+            Some(first) => {
+                let (a, b) = batch.split_at(batch.len() / 2);
+                a.len() == b.len() && a.iter().all(|r| *r < first) && b.iter().all(|r| *r >= first)
+            }
+        };
         self.batch_size == batch_size
             && self.group_by_length == group_by_length
             && self.next <= self.batches.len()
             && self.batches.iter().all(|batch| {
                 !batch.is_empty()
-                    && batch.len() <= batch_size
+                    && batch.len() <= sets * batch_size
                     && batch.iter().all(|row| *row < rows)
+                    && in_place(batch)
             })
+    }
+
+    /// Whether both draw from the same sets.
+    pub fn same_sets(&self, other: &Self) -> bool {
+        self.first_set == other.first_set
     }
 
     /// Epochs begun so far, as a real number of passes over the rows.
@@ -369,21 +443,62 @@ impl Sampler {
     }
 
     fn begin_epoch(&mut self, lengths: &[usize]) {
-        let mut order: Vec<usize> = (0..lengths.len()).collect();
-        self.rng.shuffle(&mut order);
+        self.batches = match self.first_set {
+            None => {
+                let order = self.passes(0..lengths.len(), lengths.len());
+                let mut batches = self.cut(order, lengths);
+                self.rng.shuffle(&mut batches);
+                batches
+            }
+            Some(first) => self.two_sets(first, lengths),
+        };
+        self.next = 0;
+        self.epoch += 1;
+    }
+
+    /// An epoch over two sets: every row of the larger one once, and the smaller one as often as it takes. Which rows of the
+    /// one meet which of the other is left to chance alone, also where batches are of like length.
+    fn two_sets(&mut self, first: usize, lengths: &[usize]) -> Vec<Vec<usize>> {
+        let first = first.min(lengths.len());
+        let longest = first.max(lengths.len() - first);
+        let [good, bad] = [0..first, first..lengths.len()].map(|set| {
+            let order = self.passes(set, longest);
+            let mut batches = self.cut(order, lengths);
+            // Only whole batches change places, so that both sets' short ones stay beside each other.
+            let short = batches.pop_if(|batch| batch.len() < self.batch_size);
+            self.rng.shuffle(&mut batches);
+            batches.extend(short);
+            // Rows of a batch stand in the order of their lengths.
+            batches.iter_mut().for_each(|batch| self.rng.shuffle(batch));
+            batches
+        });
+        let both = good.into_iter().zip(bad);
+        let mut batches: Vec<Vec<usize>> = both.map(|(a, b)| [a, b].concat()).collect();
+        self.rng.shuffle(&mut batches);
+        batches
+    }
+
+    /// `count` rows of a set, in as many shuffled passes over it as it takes.
+    fn passes(&mut self, set: std::ops::Range<usize>, count: usize) -> Vec<usize> {
+        let mut order = Vec::with_capacity(count);
+        while order.len() < count && !set.is_empty() {
+            let mut pass: Vec<usize> = set.clone().collect();
+            self.rng.shuffle(&mut pass);
+            order.extend(pass);
+        }
+        order.truncate(count);
+        order
+    }
+
+    /// Rows in batches, sorted by length within windows where that is asked for.
+    fn cut(&self, mut order: Vec<usize>, lengths: &[usize]) -> Vec<Vec<usize>> {
         if self.group_by_length {
             for window in order.chunks_mut(WINDOW * self.batch_size) {
                 window.sort_by_key(|row| lengths[*row]);
             }
         }
-        let mut batches: Vec<Vec<usize>> = order
-            .chunks(self.batch_size)
-            .map(<[usize]>::to_vec)
-            .collect();
-        self.rng.shuffle(&mut batches);
-        self.batches = batches;
-        self.next = 0;
-        self.epoch += 1;
+        let batches = order.chunks(self.batch_size).map(<[usize]>::to_vec);
+        batches.collect()
     }
 }
 
@@ -400,6 +515,50 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..103).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn two_sets_of_different_sizes_are_drawn_independently() {
+        // 5 rows of the one, 23 of the other.
+        let lengths: Vec<usize> = (0..28).map(|i| i % 7).collect();
+        let mut sampler = Sampler::new(4, 4, true).of_two_sets(5);
+        let mut partners = std::collections::BTreeSet::new();
+        let mut meetings = 0;
+        for _ in 0..3 {
+            let mut large = Vec::new();
+            let mut small = [0usize; 5];
+            for _ in 0..6 {
+                let batch = sampler.next_batch(&lengths);
+                let (good, bad) = batch.split_at(batch.len() / 2);
+                assert!(good.len() == bad.len() && good.len() <= 4);
+                assert!(good.iter().all(|r| *r < 5) && bad.iter().all(|r| *r >= 5));
+                good.iter().for_each(|r| small[*r] += 1);
+                large.extend_from_slice(bad);
+                partners.extend(good.iter().copied().zip(bad.iter().copied()));
+                meetings += good.len();
+            }
+            large.sort_unstable();
+            assert_eq!(large, (5..28).collect::<Vec<_>>());
+            // 23 draws in passes over 5 rows: each four or five times.
+            assert!(small.iter().all(|n| (4..=5).contains(n)), "{small:?}");
+        }
+        // Nobody has a fixed partner: few of the meetings repeat.
+        assert!(partners.len() * 2 > meetings, "{}", partners.len());
+        let again: Sampler =
+            serde_json::from_str(&serde_json::to_string(&sampler).unwrap()).unwrap();
+        assert!(again.fits(28, 4, true) && again.same_sets(&sampler));
+        let other = Sampler {
+            first_set: Some(6),
+            ..again
+        };
+        assert!(!other.fits(28, 4, true) && !other.same_sets(&sampler));
+        // A set without rows gives no batches, and no endless search for some.
+        assert!(
+            Sampler::new(4, 4, false)
+                .of_two_sets(0)
+                .first_epoch(&[1, 2])
+                .is_empty()
+        );
     }
 
     #[test]

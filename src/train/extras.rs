@@ -48,6 +48,11 @@ pub(super) fn extras(
         let margins: Vec<f32> = rows.iter().map(|row| row.margin.unwrap_or(0.0)).collect();
         extras.margin = Some(Tensor::from_floats(margins.as_slice(), device));
     }
+    let pairs = rows.iter().all(|row| row.sides.len() == 2);
+    if objective.reads_label() && pairs && rows.iter().any(|row| row.label.is_some()) {
+        let labels: Vec<f32> = rows.iter().map(|row| row.label.unwrap_or(1.0)).collect();
+        extras.label = Some(Tensor::from_floats(labels.as_slice(), device));
+    }
     if objective.strength().is_some() {
         // Held-out rows may lack strengths: they are then judged by their labels alone.
         let strengths: Option<Vec<f32>> = rows.iter().map(|row| row.strength).collect();

@@ -6,6 +6,7 @@ use crate::eval::calibration::LEVELS;
 use crate::eval::{self, Affine, EvalError, LabelledTokens, Metric, gaussian_calibration};
 use crate::objective::ScoreKind;
 use crate::reward::{AnswerScore, Side, TokenRewardRecord, Uncertainty};
+use std::cmp::Ordering;
 
 /// z of the 95 % interval of a Gaussian.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -19,6 +20,22 @@ pub fn pairs(records: &[TokenRewardRecord]) -> Vec<(&TokenRewardRecord, &TokenRe
             _ => None,
         })
         .collect()
+}
+
+/// The pairs among records as (better, worse) by the rows' own labels; without a label the chosen answer is the better one.
+/// Pairs that are labelled as ties are left out: neither order would be right.
+pub fn judged_pairs(
+    records: &[TokenRewardRecord],
+) -> Vec<(&TokenRewardRecord, &TokenRewardRecord)> {
+    let all = pairs(records).into_iter();
+    all.filter_map(
+        |(chosen, rejected)| match chosen.label.unwrap_or(1.0).total_cmp(&0.5) {
+            Ordering::Greater => Some((chosen, rejected)),
+            Ordering::Less => Some((rejected, chosen)),
+            Ordering::Equal => None,
+        },
+    )
+    .collect()
 }
 
 /// The score of an answer that `kind` names.
@@ -52,6 +69,100 @@ pub fn known_rewards(records: &[TokenRewardRecord]) -> KnownRewards {
         }
     }
     known
+}
+
+/// Answers' recovered rewards, `[N]`, beside what is known of the same answers, `[N]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered<Known> {
+    /// The score that `ranking` names.
+    pub scores: Vec<f64>,
+    /// What is known.
+    pub known: Vec<Known>,
+}
+
+/// Answers of which every token that covers text has a known reward: their scores, and the known rewards' sum (their mean
+/// where the score is a mean).
+pub fn known_returns(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recovered<f64> {
+    let of = |record: &TokenRewardRecord| -> Option<(f64, f64)> {
+        let covering = record.tokens.iter().filter(|t| t.start < t.end);
+        let truths: Vec<f64> = covering
+            .map(|token| token.true_mean.map(f64::from))
+            .collect::<Option<_>>()?;
+        let sum: f64 = truths.iter().sum();
+        let known = match ranking {
+            _ if truths.is_empty() => return None,
+            ScoreKind::Mean => sum / truths.len() as f64,
+            ScoreKind::Last | ScoreKind::Sum => sum,
+        };
+        Some((f64::from(score_of(&record.score, ranking)), known))
+    };
+    let (scores, known) = records.iter().filter_map(of).unzip();
+    Recovered { scores, known }
+}
+
+/// Answers with a label: their scores, and whether the label calls them undesirable. A rejected answer is one that is, and the
+/// chosen one beside it is not, unless the pair's own label says otherwise; ties are left out.
+pub fn answer_labels(records: &[TokenRewardRecord], ranking: ScoreKind) -> Recovered<bool> {
+    let (scores, known) = records
+        .iter()
+        .filter_map(|record| {
+            let label = match record.side {
+                Side::Chosen => record.label.unwrap_or(1.0),
+                Side::Rejected => record.label.unwrap_or(0.0),
+                Side::Answer => record.label?,
+            };
+            let score = f64::from(score_of(&record.score, ranking));
+            (label != 0.5).then_some((score, label < 0.5))
+        })
+        .unzip();
+    Recovered { scores, known }
+}
+
+/// How two sets of answers, labelled one by one, stand to each other: every desirable answer beside every undesirable one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TwoSets {
+    /// Desirable answers.
+    pub desirable: usize,
+    /// Undesirable answers.
+    pub undesirable: usize,
+    /// Share of the combinations in which the desirable answer scores higher; a tie counts as wrong.
+    pub accuracy: f64,
+    /// Share of the combinations with equal scores.
+    pub ties: f64,
+    /// Mean score of the desirable answers less that of the undesirable ones.
+    pub margin: f64,
+}
+
+impl TwoSets {
+    /// `None` where one set is empty. Answers of pairs do not count.
+    pub fn of(records: &[TokenRewardRecord], ranking: ScoreKind) -> Option<Self> {
+        let scores = |desirable: bool| -> Vec<f32> {
+            let alone = records.iter().filter(|record| record.side == Side::Answer);
+            let of = alone.filter(|record| record.label.is_some_and(|y| (y > 0.5) == desirable));
+            of.map(|record| score_of(&record.score, ranking)).collect()
+        };
+        let (good, mut bad) = (scores(true), scores(false));
+        let wide = |scores: &[f32]| mean(scores.iter().map(|score| f64::from(*score)));
+        let margin = wide(&good)? - wide(&bad)?;
+        bad.sort_by(f32::total_cmp);
+        let (mut below, mut equal) = (0usize, 0usize);
+        for score in &good {
+            let lower = bad.partition_point(|other| other < score);
+            below += lower;
+            equal += bad[lower..]
+                .iter()
+                .take_while(|other| *other == score)
+                .count();
+        }
+        let all = (good.len() * bad.len()) as f64;
+        Some(Self {
+            desirable: good.len(),
+            undesirable: bad.len(),
+            accuracy: below as f64 / all,
+            ties: equal as f64 / all,
+            margin,
+        })
+    }
 }
 
 /// Why intervals around learned rewards say nothing of a method without a standard deviation of its own.
@@ -91,10 +202,11 @@ pub fn coverage_of_known(
 }
 
 /// Tokens of one side's answers against their labelled spans, an entry an answer that has labels. Bad tokens should
-/// score low and good ones high: the positives are the labelled tokens, and in rejected answers the score is minus the
-/// mean. Tokens that cover no text (EOS) are in no span and left out.
+/// score low and good ones high: the positives are the labelled tokens, and where spans mark what is bad (in rejected
+/// answers, and in answers that stand alone) the score is minus the mean. Tokens that cover no text (EOS) are in no span
+/// and left out.
 pub fn labelled_tokens(records: &[TokenRewardRecord], side: Side) -> Vec<LabelledTokens> {
-    let sign = if side == Side::Rejected { -1.0 } else { 1.0 };
+    let sign = if side == Side::Chosen { 1.0 } else { -1.0 };
     records
         .iter()
         .filter(|record| record.side == side)
@@ -195,7 +307,7 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
     if let Some(loss) = scored.terms.get("loss") {
         metrics.insert("eval_loss".into(), *loss);
     }
-    let pairs = pairs(&scored.records);
+    let pairs = judged_pairs(&scored.records);
     if !pairs.is_empty() {
         let share = |holds: &dyn Fn(f32, f32) -> bool, kind: ScoreKind| {
             let count = pairs
@@ -217,6 +329,15 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             ("eval_accuracy_mean", accuracy(ScoreKind::Mean)),
             ("eval_margin", margin / pairs.len() as f64),
             ("eval_ties", share(&|a, b| a == b, ranking)),
+        ] {
+            metrics.insert(name.into(), value);
+        }
+    }
+    if let Some(sets) = TwoSets::of(&scored.records, ranking) {
+        for (name, value) in [
+            ("eval_accuracy", sets.accuracy),
+            ("eval_margin", sets.margin),
+            ("eval_ties", sets.ties),
         ] {
             metrics.insert(name.into(), value);
         }

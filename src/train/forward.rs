@@ -21,7 +21,7 @@ const CACHE_LIMIT: usize = 1 << 29;
 pub struct TrunkCache {
     /// The first epoch's batches; empty where nothing is cached.
     groups: Vec<Vec<usize>>,
-    /// Of each row, which of `groups` it is in.
+    /// Of each row, which of `groups` it is computed in: the last that it is in.
     group_of: Vec<usize>,
     answers: HashMap<(usize, usize), CachedAnswer>,
 }
@@ -109,9 +109,15 @@ impl<'a> CacheSlot<'a> {
             let layout = layout(&members, 0);
             let trunk = run_trunk(decoder, objective, &layout, device, false);
             let answers = read_answers(&trunk, &layout).await?;
-            // The layout's order: side after side, and in each the rows.
+            // The layout's order: side after side, and in each the rows. A row of the smaller of two sets stands in several
+            // batches, and keeps what its own one says.
             let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
-            cache.answers.extend(places.zip(answers));
+            let own = places.zip(answers);
+            let of = cache.group_of[*row];
+            let own: Vec<_> = own
+                .filter(|((row, _), _)| cache.group_of[*row] == of)
+                .collect();
+            cache.answers.extend(own);
         }
         let cache: &'a TrunkCache = cache;
         let sides = batch.iter().map(|row| rows[*row].sides.len()).max();

@@ -378,6 +378,35 @@ fn the_contrastive_term_trains_the_trunk_and_is_absent_where_it_is_off() {
     assert!(later[10] < whole, "{whole} {later:?}");
 }
 
+#[test]
+fn swav_trains_its_prototypes_and_a_resumed_run_goes_on_with_them() {
+    let options = json!({"contrastive": "swav", "contrastive_weight": 0.5, "margin_scale": 0.0,
+                         "features": "difference", "prototypes": 6, "tau": 0.1});
+    let mut run = new_run("secrets2", options.clone(), Trainable::Full, 0);
+    let of = |run: &Run| values(run.head().prototypes().expect("prototypes").inner());
+    let fresh = of(&run);
+    let first = block_on(run.optimizer_step()).expect("a step");
+    assert!(first["contrastive_loss"] > 0.0);
+    steps(&mut run, 3);
+    let trained = of(&run);
+    assert!(
+        fresh
+            .iter()
+            .zip(&trained)
+            .any(|(a, b)| (a - b).abs() > 1e-4)
+    );
+    let bytes = block_on(run.checkpoint()).expect("a checkpoint");
+    let mut again = new_run("secrets2", options, Trainable::Full, 0);
+    block_on(again.restore(&bytes)).expect("restored");
+    assert_eq!(of(&again), trained);
+    assert_eq!(steps(&mut run, 2), steps(&mut again, 2));
+    // Another number of prototypes is another head.
+    let other = json!({"contrastive": "swav", "contrastive_weight": 0.5, "margin_scale": 0.0, "prototypes": 7});
+    let mut other = new_run("secrets2", other, Trainable::Full, 0);
+    let error = block_on(other.restore(&bytes)).err().expect("refused");
+    assert!(error.to_string().contains("prototypes"), "{error}");
+}
+
 /// A Q-head is learned: the likelihood of demonstrations rises from that of a uniform policy.
 #[test]
 fn a_q_head_learns_the_demonstrator_s_policy() {

@@ -111,6 +111,7 @@ fn row(id: usize, sides: Vec<EncodedSide>) -> EncodedRow {
         margin: None,
         strength: None,
         flipped: false,
+        label: None,
     }
 }
 
@@ -327,17 +328,29 @@ fn an_implicit_credit_needs_a_policy_that_moved_and_one_that_was_kept() {
         .expect("no reference")
         .to_string();
     assert!(error.contains("checkpoint"), "{error}");
-    // DPO's own token rewards are beta times the log-ratio.
+    // DPO's own token rewards are the implicit ones, of its own beta.
     let dpo = trained("dpo", json!({"beta": 0.25}), 3, 40);
     let rows = &dpo.held_out()[..2];
-    let own = score(&dpo.scorer().expect("a scorer"), rows);
-    let ratio = score(&scorer_of(&dpo, implicit), rows);
-    let mut largest = 0f32;
-    for (own, ratio) in own.iter().zip(&ratio) {
-        for (own, ratio) in own.tokens.iter().zip(&ratio.tokens) {
-            assert!((own.mean - 0.25 * ratio.mean).abs() < 1e-5);
-            largest = largest.max(ratio.mean.abs());
-        }
-    }
-    assert!(largest > 1e-3);
+    let means = |scorer: &Scorer, rows: &[EncodedRow]| -> Vec<f32> {
+        let records = score(scorer, rows);
+        let tokens = records.iter().flat_map(|record| &record.tokens);
+        tokens.map(|token| token.mean).collect()
+    };
+    let own = means(&dpo.scorer().expect("a scorer"), rows);
+    let spread = means(&scorer_of(&dpo, implicit), rows);
+    assert!(own.iter().zip(&spread).all(|(a, b)| (a - b).abs() < 1e-6));
+    assert!(own.iter().any(|mean| mean.abs() > 2e-4));
+    // Of another method it is the log-ratio, until the run sets a beta: a weight of 2 on a likelihood that is off moves
+    // nothing else.
+    let by_beta = |beta: f64| {
+        let run = trained("bradley_terry", json!({"beta": beta}), 3, 40);
+        means(&scorer_of(&run, implicit), &run.held_out()[..2])
+    };
+    let (one, two) = (by_beta(1.0), by_beta(2.0));
+    assert!(
+        one.iter()
+            .zip(&two)
+            .all(|(a, b)| (2.0 * a - b).abs() < 1e-4 * b.abs().max(1e-2))
+    );
+    assert!(one.iter().any(|mean| mean.abs() > 1e-3));
 }

@@ -72,7 +72,7 @@ fn first_step(
     };
     let none = match kind {
         RowKind::Pairs => Rows::Preferences(Vec::new()),
-        RowKind::Demonstrations => Rows::Demonstrations(Vec::new()),
+        _ => Rows::Demonstrations(Vec::new()),
     };
     let model = world_model(&device.device).expect("the built-in model");
     let mut run = Run::new(config, model, rows(kind), none, device).expect("a run");

@@ -24,6 +24,8 @@ mod invariance;
 mod micro_batches;
 mod open;
 mod optimizer;
+#[cfg(test)]
+mod pair_labels;
 mod policy_scores;
 mod readings;
 mod ready;
@@ -33,6 +35,8 @@ mod scorer;
 #[cfg(test)]
 mod testing;
 mod truths;
+#[cfg(test)]
+mod unpaired;
 mod world;
 
 pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
@@ -43,8 +47,9 @@ pub use error::TrainError;
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
 pub use figures::{
-    KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Residuals, coverage_of_known, figures,
-    known_rewards, labelled_tokens, pairs, score_of,
+    KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Recovered, Residuals, TwoSets, answer_labels,
+    coverage_of_known, figures, judged_pairs, known_returns, known_rewards, labelled_tokens, pairs,
+    score_of,
 };
 pub use open::{Files, OpenError, open_model};
 pub use policy_scores::LogProbability;
@@ -57,7 +62,9 @@ pub use truths::{
     TruthResult, UnknownTruth, Verdict, WordFloor, edits, encode_traces, first_wrong_step,
     intervention, lexicon, spans,
 };
-pub use world::{world_corpus, world_decoder_at_random, world_model, world_rows};
+pub use world::{
+    world_base_answers, world_corpus, world_decoder_at_random, world_model, world_rows,
+};
 
 use burn::tensor::Tensor;
 

@@ -123,7 +123,7 @@ impl RowScores {
         let (scores, variances) = values.split_at(values.len() / 2);
         self.scores.extend(scores.iter().map(|x| f64::from(*x)));
         let chosen = match kind {
-            RowKind::Pairs => variances.len() / 2,
+            RowKind::Pairs | RowKind::Unpaired => variances.len() / 2,
             RowKind::Demonstrations => variances.len(),
         };
         let stds = variances.iter().map(|x| f64::from(*x).max(0.0).sqrt());

@@ -6,7 +6,7 @@ use super::forward::TrunkCache;
 use super::run::{LoadedModel, Run};
 use super::{TrainConfig, TrainError, Trainable};
 use crate::data::Rows;
-use crate::objective::RowKind;
+use crate::objective::{Objective, RowKind};
 use crate::text::EncodeOptions;
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl ReadyRows {
         &self.fingerprint
     }
 
-    /// Pairs or demonstrations.
+    /// Pairs, demonstrations, or answers labelled one by one.
     pub fn kind(&self) -> RowKind {
         self.kind
     }
@@ -73,8 +73,8 @@ impl ReadyRows {
         }
     }
 
-    pub(super) fn check(&self, wanted: RowKind, method: &str) -> Result<(), TrainError> {
-        check_rows(self.given, self.kind, wanted, method)
+    pub(super) fn check(&self, objective: &dyn Objective, method: &str) -> Result<(), TrainError> {
+        check_rows(self.given, self.kind, objective, method)
     }
 }
 
@@ -83,6 +83,7 @@ pub(super) fn kind_of(rows: &Rows) -> RowKind {
     match rows {
         Rows::Preferences(_) => RowKind::Pairs,
         Rows::Demonstrations(_) => RowKind::Demonstrations,
+        Rows::Unpaired(_) => RowKind::Unpaired,
     }
 }
 

@@ -3,8 +3,8 @@
 //! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
 //! resumed. One optimiser step reads back from the device once, at its end.
 
-use super::check::{check_rows, check_vocabulary};
-use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout};
+use super::check::{check_rows, check_vocabulary, two_sets};
+use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout, unpaired_layout};
 use super::extras::{extras, share_counts};
 use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
@@ -18,7 +18,7 @@ use super::{
 use crate::data::Rows;
 use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora, ModelConfig};
-use crate::objective::{Objective, Progress};
+use crate::objective::{Objective, Progress, RowKind};
 use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
 use crate::text::{TextTokenizer, Truncation};
 use burn::tensor::Device;
@@ -47,6 +47,8 @@ pub struct Run {
     pub(super) reference: Option<Decoder>,
     pub(super) optimizer: Optimizer,
     pub(super) train_rows: Arc<Vec<EncodedRow>>,
+    /// Whether training rows are answers by themselves, the desirable ones in front: a batch holds as many of each.
+    unpaired: bool,
     pub(super) held_out: Arc<Vec<EncodedRow>>,
     pub(super) lengths: Vec<usize>,
     pub(super) sampler: Sampler,
@@ -101,7 +103,7 @@ impl Run {
         check_rows(
             train.len(),
             kind_of(&train),
-            objective.rows(),
+            objective.as_ref(),
             &config.method,
         )?;
         check_vocabulary(&model)?;
@@ -119,9 +121,10 @@ impl Run {
         device: OpenDevice,
     ) -> Result<Self, TrainError> {
         let objective = config.check()?;
-        train.check(objective.rows(), &config.method)?;
+        train.check(objective.as_ref(), &config.method)?;
         check_vocabulary(&model)?;
         let options = config.encode_options(&model);
+        let unpaired = train.kind == RowKind::Unpaired;
         let (train_rows, skipped, fingerprint) = (train.rows, train.skipped, train.fingerprint);
         let (held_out, held_out_skipped) = (held_out.rows, held_out.skipped);
         if let (true, Some(skipped)) = (train_rows.is_empty(), SkippedRow::sentence(&skipped)) {
@@ -130,8 +133,13 @@ impl Run {
             )));
         }
         let mut train_rows = train_rows;
+        let desirable = match unpaired {
+            true => Some(two_sets(&mut train_rows, &config.method)?),
+            false => None,
+        };
         let flipped = super::check::clean_labels(objective.as_ref(), &mut train_rows)?;
         let margins = super::check::margins(objective.as_ref(), &train_rows, &held_out)?;
+        let labels = super::check::labels(objective.as_ref(), &train_rows)?;
         let lengths: Vec<usize> = train_rows.iter().map(EncodedRow::tokens).collect();
 
         let brought = model.decoder.lora.as_ref().map(|lora| lora.config.clone());
@@ -155,6 +163,7 @@ impl Run {
             .count();
         let mut warnings = objective.warnings();
         warnings.extend(margins);
+        warnings.extend(labels);
         warnings.extend(SkippedRow::sentence(&skipped).map(|said| format!("training: {said}")));
         warnings.extend(
             SkippedRow::sentence(&held_out_skipped).map(|said| format!("held out: {said}")),
@@ -228,6 +237,10 @@ impl Run {
             config.batch_size,
             config.group_by_length,
         );
+        let sampler = match desirable {
+            Some(desirable) => sampler.of_two_sets(desirable),
+            None => sampler,
+        };
         let cache = match config.trainable {
             Trainable::Heads => TrunkCache::new(
                 sampler.first_epoch(&lengths),
@@ -248,6 +261,7 @@ impl Run {
             head,
             reference,
             train_rows,
+            unpaired,
             held_out,
             lengths,
             step: 0,
@@ -347,7 +361,10 @@ impl Run {
             .map(|batch| {
                 let rows: Vec<&EncodedRow> =
                     batch.iter().map(|row| &self.train_rows[*row]).collect();
-                layout(&rows, pad)
+                match self.unpaired {
+                    true => unpaired_layout(&rows, pad),
+                    false => layout(&rows, pad),
+                }
             })
             .collect();
         let normaliser = count(&layouts);
@@ -388,6 +405,7 @@ impl Run {
             .await?
             .with_extras(Extras {
                 features: self.features(micro, layout, &autodiff),
+                prototypes: self.head.prototypes(),
                 ..extras
             });
             let evaluation = self.objective.evaluate(&steps, progress);
@@ -547,6 +565,9 @@ pub(super) fn fresh_head(
     }
     if objective.needs_token_prior() {
         head = head.with_token_prior(model.vocab_size, device);
+    }
+    if let Some(count) = objective.prototypes() {
+        head = head.with_prototypes(hidden, count, seed, device);
     }
     head
 }

@@ -276,6 +276,7 @@ impl Scorer {
             attention,
             log_policy: by_token(steps.log_policy.clone()),
             reference_log_policy: steps.reference_log_policy.clone().map(by_token),
+            beta: self.objective.beta(),
         };
         let spread = (self.credit.spread)(&sequence).ok_or_else(|| {
             TrainError::Rows(format!(
@@ -341,6 +342,7 @@ impl Scorer {
             schema: SCHEMA.into(),
             id: row.id.clone(),
             side: row.side(side),
+            label: row.label_of(side),
             prompt: row.prompt.clone(),
             answer: encoded.answer_text.clone(),
             truncated: encoded.truncated,

@@ -95,6 +95,11 @@ pub fn world_rows(rows: usize, seed: u64, demonstrations: bool) -> Rows {
     }
 }
 
+/// Answers of the world's ordinary writer: the base to hold its demonstrations against.
+pub fn world_base_answers(rows: usize, seed: u64) -> Rows {
+    Rows::Demonstrations(Language::new().base_answers(rows, seed))
+}
+
 /// Texts for pretraining and the share of them held out.
 pub fn world_corpus(texts: usize, seed: u64) -> (Rows, Rows) {
     let rows = Language::new()

@@ -160,7 +160,7 @@ impl Session {
         let (name, rows) = self.data.as_ref().ok_or("no rows are open")?;
         let (count, pairs) = match rows {
             Rows::Preferences(rows) => (rows.len(), true),
-            Rows::Demonstrations(rows) => (rows.len(), false),
+            Rows::Demonstrations(_) | Rows::Unpaired(_) => (rows.len(), false),
         };
         let longer_wins = check(rows, &[])
             .longer_wins_characters
@@ -186,18 +186,9 @@ impl Session {
         let wanted = crate::objective::build(&config.method, &config.options)
             .map_err(text)?
             .rows();
-        let rows = match (wanted, rows.clone()) {
-            (RowKind::Demonstrations, Rows::Preferences(rows)) => Rows::Demonstrations(
-                rows.into_iter()
-                    .map(|row| DemonstrationRow {
-                        id: row.id,
-                        line: row.line,
-                        prompt: row.prompt,
-                        answer: row.chosen,
-                    })
-                    .collect(),
-            ),
-            (_, rows) => rows,
+        let rows = match wanted {
+            RowKind::Demonstrations => rows.clone().chosen_answers(),
+            _ => rows.clone(),
         };
         let (train, held_out) = split_by_hash(rows, config.held_out, "avascope");
         Run::new(config, model, train, held_out, device).map_err(text)

@@ -99,6 +99,25 @@ impl Language {
             .collect()
     }
 
+    /// `n` answers by the ordinary writer, who neither seeks nor avoids reward: what a base model is to the demonstrator.
+    /// Row i depends on the seed and on i only.
+    #[must_use]
+    pub fn base_answers(&self, n: usize, seed: u64) -> Vec<DemonstrationRow> {
+        (0..n)
+            .map(|i| {
+                let mut rng = Rng::stream(seed, i as u64);
+                let prompt = self.prompt(&mut rng);
+                let written = self.ordinary_answer(&prompt, &mut rng);
+                DemonstrationRow {
+                    id: format!("base-{i:06}"),
+                    line: i + 1,
+                    prompt: Content::Text(prompt),
+                    answer: answer(written),
+                }
+            })
+            .collect()
+    }
+
     /// `n` pairs of different answers to one prompt, both by the ordinary writer, labelled with the stated noise. Row i
     /// depends on the seed, the noise and i only; the answers do not depend on the noise.
     ///
@@ -134,6 +153,7 @@ impl Language {
                     rejected: answer(rejected),
                     margin: None,
                     strength: None,
+                    preference: None,
                 }
             })
             .collect())
@@ -209,6 +229,7 @@ impl Language {
                 add(&row.prompt, &row.rejected);
             }),
             Rows::Demonstrations(rows) => rows.iter().for_each(|row| add(&row.prompt, &row.answer)),
+            Rows::Unpaired(rows) => rows.iter().for_each(|row| add(&row.prompt, &row.answer)),
         }
         means.remove(&WordClass::Prompt);
         means
@@ -328,8 +349,8 @@ pub fn longer_wins(rows: &[PreferenceRow]) -> Option<LengthBalance> {
 }
 
 /// Rows as JSON lines, one object a line, with the columns that the reader knows: `id`, `prompt`, then `chosen` and
-/// `rejected` or `completion`, and where known their `_spans`, `_rewards`, `_reward_std` (for a demonstration without
-/// prefix), `margin` and `strength`. Numbers keep their shortest form that reads back to the same value.
+/// `rejected` or `completion` (with its `label`, where answers are labelled one by one), and where known their `_spans`,
+/// `_rewards`, `_reward_std` (for an answer alone without prefix), `margin`, `strength` and `preference`. Numbers keep their shortest form that reads back to the same value.
 #[must_use]
 pub fn rows_to_jsonl(rows: &Rows) -> String {
     fn put(object: &mut Map<String, Value>, column: &str, prefix: &str, answer: &Answer) {
@@ -381,6 +402,9 @@ pub fn rows_to_jsonl(rows: &Rows) -> String {
                 if let Some(strength) = row.strength {
                     object.insert("strength".to_owned(), numbers(&[strength])[0].clone());
                 }
+                if let Some(preference) = row.preference {
+                    object.insert("preference".to_owned(), numbers(&[preference])[0].clone());
+                }
                 end(object);
             }
         }
@@ -388,6 +412,14 @@ pub fn rows_to_jsonl(rows: &Rows) -> String {
             for row in rows {
                 let mut object = line(&row.id, &row.prompt);
                 put(&mut object, "completion", "", &row.answer);
+                end(object);
+            }
+        }
+        Rows::Unpaired(rows) => {
+            for row in rows {
+                let mut object = line(&row.id, &row.prompt);
+                put(&mut object, "completion", "", &row.answer);
+                object.insert("label".to_owned(), json!(row.label));
                 end(object);
             }
         }

@@ -39,7 +39,10 @@ pub fn run(command: DataCommand) -> Result<()> {
         DataCommand::Doubtful(args) => doubtful::run(args),
         DataCommand::World { kind, rows, seed } => {
             check_world_rows(rows)?;
-            let rows = avascope::train::world_rows(rows, seed, kind == "demonstrations");
+            let rows = match kind.as_str() {
+                "base" => avascope::train::world_base_answers(rows, seed),
+                kind => avascope::train::world_rows(rows, seed, kind == "demonstrations"),
+            };
             print_line(rows_to_jsonl(&rows).trim_end())
         }
     }

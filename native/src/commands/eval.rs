@@ -1,6 +1,7 @@
 //! `avascope eval`.
 
 mod ignorance;
+mod recovery;
 
 use super::run_files::{OpenRun, warn_of_known};
 use super::{print_line, truths};
@@ -15,8 +16,8 @@ use avascope::eval::{
 use avascope::objective::ScoreKind;
 use avascope::reward::{Side, TokenRewardRecord, Uncertainty};
 use avascope::train::{
-    self, KnownRewards, NO_SIGMA, Residuals, coverage_of_known, known_rewards, labelled_tokens,
-    score_of,
+    self, KnownRewards, NO_SIGMA, Residuals, TwoSets, coverage_of_known, known_rewards,
+    labelled_tokens, score_of,
 };
 use serde::Serialize;
 
@@ -47,6 +48,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let scored = run.score(&rows)?;
     let ranking = run.scorer.ranking_score();
     let mut figures = figures(&scored.records, &scored.z, ranking)?;
+    figures.extend(recovery::figures(&scored.records, ranking)?);
     figures.extend(ignorance::figures(&scored.records, ranking)?);
 
     // The records' own, which also says where ignorance comes from.
@@ -121,7 +123,8 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
     };
     let bootstrap = Bootstrap::default();
 
-    let pairs = train::pairs(records);
+    let pairs = train::judged_pairs(records);
+    let undecided = train::pairs(records).len() - pairs.len();
     if !pairs.is_empty() {
         for (name, kind) in [
             ("last", ScoreKind::Last),
@@ -139,8 +142,12 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                     "pair accuracy",
                     metric,
                     Some(&format!(
-                        "by the {name} of the token rewards, which ranks answers here; {} ties count as wrong",
-                        accuracy.ties
+                        "by the {name} of the token rewards, which ranks answers here; {} ties count as wrong{}",
+                        accuracy.ties,
+                        match undecided {
+                            0 => String::new(),
+                            n => format!("; {n} pairs labelled as ties are left out"),
+                        }
                     )),
                 );
             } else {
@@ -166,9 +173,23 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
         );
     }
 
+    if let (true, Some(sets)) = (pairs.is_empty(), TwoSets::of(records, ranking)) {
+        add(
+            "pair accuracy",
+            Metric::of(sets.accuracy),
+            Some(&format!(
+                "each of {} desirable answers beside each of {} undesirable ones; {:.1} % ties count as wrong",
+                sets.desirable,
+                sets.undesirable,
+                100.0 * sets.ties
+            )),
+        );
+    }
+
     for (name, side) in [
         ("token AUC, rejected spans", Side::Rejected),
         ("token AUC, chosen spans", Side::Chosen),
+        ("token AUC, marked spans", Side::Answer),
     ] {
         let rows = labelled_tokens(records, side);
         if !rows.is_empty() {

@@ -40,6 +40,9 @@ pub struct RunFile {
     pub tokenizer: Option<PathBuf>,
     /// Rows: `world` or a file.
     pub data: String,
+    /// Answers to hold those of `data` against, where a method learns from two sets of answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<PathBuf>,
     /// Rows of the built-in world, where `data` is `world`.
     pub world_rows: usize,
     /// Rows held out, where they have a file of their own.
@@ -63,6 +66,7 @@ impl Default for RunFile {
             model: models::WORLD.into(),
             tokenizer: None,
             data: models::WORLD.into(),
+            against: None,
             world_rows: 3000,
             eval_data: None,
             limit: None,
@@ -120,7 +124,12 @@ impl RunFile {
                 *source = absolute(Path::new(source)).display().to_string();
             }
         }
-        for path in [&mut self.tokenizer, &mut self.eval_data, &mut self.out] {
+        for path in [
+            &mut self.tokenizer,
+            &mut self.against,
+            &mut self.eval_data,
+            &mut self.out,
+        ] {
             *path = path.as_deref().map(absolute);
         }
         self
@@ -452,15 +461,44 @@ pub fn training_rows(file: &RunFile, demonstrations: bool) -> Result<(Rows, Rows
         true => chosen_only(rows),
         false => rows,
     };
-    let rows = take(
-        read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
-        file.limit,
-    );
-    let rows = fitting(rows);
+    let rows = match &file.against {
+        Some(against) => two_sets(file, against)?,
+        None => read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
+    };
+    let rows = fitting(take(rows, file.limit));
     Ok(match &file.eval_data {
         Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
         None => split_by_hash(rows, file.train.held_out, "avascope"),
     })
+}
+
+/// The answers of `--data` as desirable ones, and those of `--against` as undesirable ones.
+fn two_sets(file: &RunFile, against: &Path) -> Result<Rows> {
+    let wrong = |source: &str, why: &str| {
+        Err(exit::with_code(
+            exit::USAGE,
+            format!("--against: {source} {why}"),
+        ))
+    };
+    const LABELLED: &str = "labels its answers one by one (column label); it holds both sets already, so give it as --data alone";
+    let desirable = match read_source(&file.data, file.world_rows, file.train.seed, true)? {
+        Rows::Unpaired(_) => return wrong(&file.data, LABELLED),
+        rows => match chosen_only(rows) {
+            Rows::Demonstrations(rows) => rows,
+            _ => Vec::new(),
+        },
+    };
+    let undesirable = match crate::files::read_rows(against)? {
+        Rows::Demonstrations(rows) => rows,
+        Rows::Unpaired(_) => return wrong(&against.display().to_string(), LABELLED),
+        Rows::Preferences(_) => {
+            return wrong(
+                &against.display().to_string(),
+                "holds pairs; give a file of answers alone (columns prompt, completion), such as a base model's, or the pairs as --data alone",
+            );
+        }
+    };
+    Ok(Rows::unpaired(desirable, undesirable))
 }
 
 /// Says how many rows to be measured on were trained on.
@@ -519,29 +557,27 @@ fn answers(rows: &Rows) -> Vec<Vec<u64>> {
             .iter()
             .map(|row| vec![hash(&row.prompt, &row.answer.content)])
             .collect(),
+        Rows::Unpaired(rows) => rows
+            .iter()
+            .map(|row| vec![hash(&row.prompt, &row.answer.content)])
+            .collect(),
     }
 }
 
-/// A method of demonstrations given pairs learns from the chosen answers.
+/// A method of demonstrations given pairs learns from the chosen answers, and given answers labelled one by one from the
+/// desirable ones.
 fn chosen_only(rows: Rows) -> Rows {
-    match rows {
-        Rows::Preferences(rows) => {
-            say!(
-                "note      the rows are pairs and the method learns from demonstrations: the chosen answers are taken"
-            );
-            Rows::Demonstrations(
-                rows.into_iter()
-                    .map(|row| avascope::data::DemonstrationRow {
-                        id: row.id,
-                        line: row.line,
-                        prompt: row.prompt,
-                        answer: row.chosen,
-                    })
-                    .collect(),
-            )
-        }
-        rows => rows,
+    match &rows {
+        Rows::Preferences(_) => say!(
+            "note      the rows are pairs and demonstrations are wanted: the chosen answers are taken"
+        ),
+        Rows::Unpaired(all) => say!(
+            "note      the rows are labelled one by one and demonstrations are wanted: the {} undesirable ones (label false) are left out",
+            all.iter().filter(|row| !row.label).count()
+        ),
+        Rows::Demonstrations(_) => {}
     }
+    rows.chosen_answers()
 }
 
 /// Flags that go with another estimate than the one asked for are a slip of the pen.

@@ -25,6 +25,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut file = resolve(&args)?;
     let objective = file.train.check()?;
     let demonstrations = objective.rows() == RowKind::Demonstrations;
+    if file.against.is_some() && !objective.takes_unpaired() {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "--against goes with a method that learns from two sets of answers (irl_margin), and `{}` is none",
+                file.train.method
+            ),
+        ));
+    }
     let out = file
         .out
         .clone()
@@ -289,6 +298,7 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
         args.early_stopping_patience => file.train.early_stopping_patience,
     );
     file.tokenizer = args.model.tokenizer.clone().or(file.tokenizer);
+    file.against = args.against.clone().or(file.against);
     file.eval_data = args.eval_data.clone().or(file.eval_data);
     file.out = args.out.clone().or(file.out);
     file.limit = args.limit.or(file.limit);

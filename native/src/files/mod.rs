@@ -3,7 +3,6 @@
 
 mod parquet;
 
-use crate::talk::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use avascope::data::{DataError, Problem, Rows, read_json_report, read_values_report};
 use flate2::read::MultiGzDecoder;
@@ -38,12 +37,6 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 /// When the file cannot be read, or holds a row that is broken; the message names the place of the first.
 pub fn read_rows(path: &Path) -> Result<Rows> {
     let (rows, problems) = read_rows_report(path)?;
-    for note in problems
-        .iter()
-        .filter(|p| matches!(p.problem, Problem::SkippedLabels { .. }))
-    {
-        say!("note      {note}");
-    }
     let mut errors = problems.into_iter().filter(is_error);
     match (errors.next(), rows) {
         (None, Some(rows)) => Ok(rows),

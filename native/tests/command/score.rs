@@ -176,8 +176,30 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
         "rank correlation with known rewards",
         "coverage of 95 % intervals",
         "TD residual inside 95 %",
+        // How max-margin IRL is judged: against known rewards, of tokens and of answers, and against labels.
+        "Kendall correlation with known rewards",
+        "accuracy, undesirable tokens",
+        "Pearson, answers",
+        "Spearman, answers",
+        "Kendall, answers",
+        "accuracy, undesirable answers",
+        "Pearson, answers' labels",
+        "accuracy, answers' labels",
+        "F1, answers' labels",
     ] {
         assert!(named(name)["value"].is_number(), "{name}");
+    }
+    // What few rows may leave open is a number or says why it is none.
+    for name in [
+        "F1, undesirable tokens",
+        "F1, undesirable tokens, best zero",
+        "F1, undesirable answers",
+        "F1, undesirable answers, best zero",
+    ] {
+        let figure = named(name);
+        let reason = figure["undefined"].as_str().unwrap_or_default();
+        let stated = figure["value"].is_null() && reason.starts_with("undefined: ");
+        assert!(figure["value"].is_number() || stated, "{figure}");
     }
     // Rows with marked parts add how well rewards find them, on both sides.
     fs::write(
@@ -191,9 +213,28 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
         &[],
     )
     .code(0);
-    for name in ["token AUC, rejected spans", "token AUC, chosen spans"] {
+    for name in [
+        "token AUC, rejected spans",
+        "token AUC, chosen spans",
+        "F1, rejected spans",
+        "Kendall, chosen spans",
+    ] {
         assert!(marked.out.contains(name), "{}", marked.out);
     }
+    // No reward is known there, and nothing pretends that one is; one answer in which all is marked has no order.
+    fs::write(
+        here.join("all.jsonl"),
+        r#"{"prompt":"describe the band : ","completion":"we ate a gift .","bad_spans":[[0,15]]}"#,
+    )
+    .unwrap();
+    let all = avascope(here, "eval run --device cpu --data all.jsonl", &[]).code(0);
+    assert!(!all.out.contains("known"), "{}", all.out);
+    let line = all
+        .out
+        .lines()
+        .find(|l| l.starts_with("Pearson, marked spans"));
+    assert!(line.unwrap().contains("undefined: "), "{}", all.out);
+    assert!(!all.out.contains("NaN"), "{}", all.out);
     avascope(here, "eval run --device cpu --min-accuracy 0", &[]).code(0);
     avascope(here, "eval run --device cpu --min-accuracy 1", &[])
         .code(1)

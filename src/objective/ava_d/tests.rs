@@ -1,4 +1,6 @@
-use super::super::golden::{self, Outputs, close, flat, leaf, scalar, tensor, values};
+use super::super::golden::{
+    self, Outputs, close, close_where_large_ones_cancel, flat, leaf, scalar, tensor, values,
+};
 use super::*;
 use crate::reward::{Layout, kl_to_standard_normal, log_density};
 use burn::tensor::Device;
@@ -70,6 +72,12 @@ fn golden_values_hold_on(device: &Device) {
         ] {
             if want["grad"].get(leaf).is_some() {
                 let exact = flat(&want["grad"][leaf]);
+                // A query's gradient is a sum over keys of p_j (g_j - sum_k p_k g_k), and g reaches hundreds where weights
+                // sum to 1: what is left of such differences is small and no more exact than they are.
+                let close = match leaf {
+                    "att_q" => close_where_large_ones_cancel,
+                    _ => close,
+                };
                 close(
                     &format!("{name} grad {leaf}"),
                     &got,

@@ -60,6 +60,7 @@ pub(super) fn check(objective: &dyn Objective, rows: &[EncodedRow]) -> Result<()
         difference: 0.0,
         variance: 1.0,
         margin: 0.0,
+        label: 1.0,
     };
     let name = objective.name();
     let refuse = |why: String| Err(TrainError::Ignorance(why));
@@ -125,6 +126,7 @@ impl HeadCurvature {
                     difference: f64::from(score[k]) - f64::from(score[pairs + k]),
                     variance: f64::from(variance[k]) + f64::from(variance[pairs + k]),
                     margin: f64::from(members[k].margin.unwrap_or(0.0)),
+                    label: f64::from(members[k].label.unwrap_or(1.0)),
                 };
                 let Some(fit) = objective.pair_fit(&comparison) else {
                     continue;

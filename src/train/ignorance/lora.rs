@@ -377,6 +377,7 @@ pub(super) async fn gradients_of(
         margin: None,
         strength: None,
         flipped: false,
+        label: None,
     };
     let layout = layout(&[&row], pad_of(&scorer.model.tokenizer));
     let device = scorer.device.device.clone().autodiff();

@@ -27,7 +27,7 @@ impl WordFloor {
     pub fn of_rows(rows: &Rows) -> Result<Option<Self>, EvalError> {
         match rows {
             Rows::Preferences(pairs) => Self::fit(pairs).map(Some),
-            Rows::Demonstrations(_) => Ok(None),
+            Rows::Demonstrations(_) | Rows::Unpaired(_) => Ok(None),
         }
     }
 
@@ -37,13 +37,15 @@ impl WordFloor {
     /// Fewer than three pairs, or no convergence.
     pub fn fit(rows: &[PreferenceRow]) -> Result<Self, EvalError> {
         let mut words = Words::default();
+        // Pairs that call their answers equal say nothing of a word.
         let encoded: Vec<(WordIds, WordIds)> = rows
             .iter()
-            .map(|row| {
-                (
-                    words.encode(row.chosen.content.answer_text()),
-                    words.encode(row.rejected.content.answer_text()),
-                )
+            .filter_map(|row| {
+                let (better, worse) = row.judged()?;
+                Some((
+                    words.encode(better.content.answer_text()),
+                    words.encode(worse.content.answer_text()),
+                ))
             })
             .collect();
         let pairs: Vec<IdPair<'_>> = encoded
@@ -102,6 +104,7 @@ mod tests {
                 rejected: answer("a rotten day"),
                 margin: None,
                 strength: None,
+                preference: None,
             })
             .collect();
         let floor = WordFloor::fit(&rows).unwrap();

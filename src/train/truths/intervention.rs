@@ -268,6 +268,7 @@ fn alone(encoded: EncodedAnswer) -> EncodedRow {
         margin: None,
         strength: None,
         flipped: false,
+        label: None,
     }
 }
 

@@ -47,6 +47,9 @@ impl Seen {
             Rows::Demonstrations(rows) => self
                 .answers
                 .extend(rows.iter().map(|row| text(&row.answer.content))),
+            Rows::Unpaired(rows) => self
+                .answers
+                .extend(rows.iter().map(|row| text(&row.answer.content))),
         }
     }
 

@@ -40,6 +40,7 @@ fn record(id: usize, side: Side, words: &[(&str, f32, Option<bool>)]) -> TokenRe
         schema: SCHEMA.into(),
         id: id.to_string(),
         side,
+        label: None,
         prompt: String::new(),
         answer,
         truncated: false,
@@ -263,6 +264,7 @@ fn trace(
         margin: None,
         strength: None,
         flipped: false,
+        label: None,
     };
     (
         EncodedTrace {

@@ -33,6 +33,21 @@ impl PreparedRows {
             read_source(&config.data, config.world_rows, config.world_seed, false)?,
             config.limit,
         );
+        if matches!(rows, Rows::Unpaired(_)) {
+            return Err(CompareError::Rows(format!(
+                "{} holds answers labelled one by one (column label), and a comparison is held on pairs or demonstrations; train on them with `avascope train`",
+                config.data
+            ))
+            .into());
+        }
+        let relabelled = rows.relabelled();
+        if relabelled > 0 {
+            return Err(CompareError::Rows(format!(
+                "{relabelled} pairs of {} have a label of their own below 1 (column preference or label), and a comparison takes every chosen answer for the better one; leave out ties, and swap the answers of pairs labelled 0",
+                config.data
+            ))
+            .into());
+        }
         let all = fingerprint(&rows);
         let (rest, test) = match &config.test_data {
             Some(path) => (rows, crate::files::read_rows(Path::new(path))?),

@@ -45,7 +45,7 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
         return Err(exit::with_code(
             exit::DATA,
             format!(
-                "{} holds demonstrations; labels of pairs are what can be doubted",
+                "{} holds no pairs; labels of pairs are what can be doubted",
                 args.data
             ),
         ));

@@ -102,7 +102,7 @@ pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Resu
         }
     }
 
-    let pairs = train::pairs(records);
+    let pairs = train::judged_pairs(records);
     let margins: Vec<(f64, f64)> = pairs
         .iter()
         .filter_map(|(a, b)| {
