@@ -53,7 +53,8 @@ pub struct PrefixOptions {
     pub steps: StepsConfig,
     /// w: the prefixes' share of the comparison, 0 to 1. 0.7: the whole answers, which are what was judged, keep a say.
     pub prefix_weight: f64,
-    /// Weight of the KL to the prior per step at the end. 0.1: small enough that frequent words keep their rewards.
+    /// Weight of the KL to the prior per step at the end. 0.03: on the built-in world, where more widens sigma beyond what its
+    /// intervals should be.
     pub kappa: f64,
     /// Share of training before which the prior has no weight. 0.3: rewards have found their places by then.
     pub kappa_start: f64,
@@ -69,7 +70,7 @@ impl Default for PrefixOptions {
         Self {
             steps: StepsConfig::default(),
             prefix_weight: 0.7,
-            kappa: 0.1,
+            kappa: 0.03,
             kappa_start: 0.3,
             kappa_full: 0.6,
             prior: Prior {
