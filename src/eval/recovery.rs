@@ -7,7 +7,7 @@
 //!
 //! Source: *Insights from the Inverse*, arXiv 2410.12491; github ai4ai-lab/irl_for_llms@1597c93. The threshold at 0 reads the
 //! recovered reward as it is. A loss of differences alone leaves the zero free, so beside known rewards the same decision is
-//! also given after the best scale that is not negative and the best offset (ours).
+//! also given after the scale (not negative) and offset of least squares (ours).
 
 use super::classification::{Confusion, undesirable};
 use super::correlation::{Gauge, kendall_tau_b, pearson, spearman};
@@ -38,6 +38,8 @@ impl Decision {
 pub struct RewardRecovery {
     /// N.
     pub count: usize,
+    /// How many of them the reference calls undesirable: to call everything so is right as often.
+    pub undesirable: usize,
     /// The recovered reward's own sign against the reference.
     pub as_recovered: Decision,
     /// The same after the best scale and offset; `None` where the reference is labels, which fix neither.
@@ -92,6 +94,7 @@ impl RewardRecovery {
     fn beside(recovered: &[f64], known: &[f64], truth: &[bool]) -> Result<Self, EvalError> {
         Ok(Self {
             count: recovered.len(),
+            undesirable: truth.iter().filter(|bad| **bad).count(),
             as_recovered: Decision::new(truth, recovered)?,
             after_gauge: None,
             pearson: pearson(recovered, known)?,
@@ -149,7 +152,7 @@ mod tests {
     fn labels_are_decided_by_the_sign_and_ordered_by_the_reward() {
         let report =
             RewardRecovery::of_labels(&[-1.0, 0.0, 0.5, 2.0], &[true, true, false, false]).unwrap();
-        assert_eq!(report.count, 4);
+        assert_eq!((report.count, report.undesirable), (4, 2));
         assert_eq!(report.as_recovered.f1.value, Some(1.0));
         assert!(report.after_gauge.is_none());
         assert!(report.spearman.value.unwrap() > 0.8);

@@ -403,7 +403,7 @@ fn swav_trains_its_prototypes_and_a_resumed_run_goes_on_with_them() {
     // Another number of prototypes is another head.
     let other = json!({"contrastive": "swav", "contrastive_weight": 0.5, "margin_scale": 0.0, "prototypes": 7});
     let mut other = new_run("secrets2", other, Trainable::Full, 0);
-    let error = block_on(other.restore(&bytes)).err().expect("refused");
+    let error = block_on(other.restore(&bytes)).expect_err("refused");
     assert!(error.to_string().contains("prototypes"), "{error}");
 }
 

@@ -146,7 +146,7 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
                         accuracy.ties,
                         match undecided {
                             0 => String::new(),
-                            n => format!("; {n} pairs labelled as ties are left out"),
+                            n => format!("; ties by label left out: {n}"),
                         }
                     )),
                 );

@@ -192,9 +192,9 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
     // What few rows may leave open is a number or says why it is none.
     for name in [
         "F1, undesirable tokens",
-        "F1, undesirable tokens, best zero",
+        "F1, undesirable tokens, fitted zero",
         "F1, undesirable answers",
-        "F1, undesirable answers, best zero",
+        "F1, undesirable answers, fitted zero",
     ] {
         let figure = named(name);
         let reason = figure["undefined"].as_str().unwrap_or_default();

@@ -135,4 +135,44 @@ fn answers_are_held_against_a_second_file_and_against_labels_of_their_own() {
     )
     .says(&["--against"]);
     assert!(!here.join("no").exists());
+
+    // A comparison is held on pairs or demonstrations, and on pairs whose chosen answer is the better one.
+    let pair = |label: &str| {
+        format!(
+            r#"{{"prompt":"review the soup : ","chosen":"it was good .","rejected":"it was bad .","preference":{label}}}"#
+        )
+    };
+    fs::write(
+        here.join("turned.jsonl"),
+        [pair("1"), pair("0.5"), pair("0")].join("\n"),
+    )
+    .unwrap();
+    for (rows, says) in [
+        ("one.jsonl", "labelled one by one"),
+        ("turned.jsonl", "2 pairs of turned.jsonl"),
+    ] {
+        let settings = format!(
+            "data = '{rows}'\nout = 'no'\ndevice = 'cpu'\nseeds = [0]\n[[method]]\nname = 'irl_margin'\n"
+        );
+        fs::write(here.join("compare.toml"), settings).unwrap();
+        avascope(here, "compare compare.toml", &[])
+            .code(3)
+            .says(&[says]);
+    }
+    // A method that reads labels trains on them, and figures leave ties out.
+    let train = "train --device cpu --steps 1 --held-out 0 --data turned.jsonl --out labels";
+    avascope(here, &format!("{train} --method pref_transformer"), &[]).code(0);
+    let eval = avascope(here, "eval labels --device cpu --data turned.jsonl", &[]).code(0);
+    assert!(
+        eval.out.contains("ties by label left out: 1"),
+        "{}",
+        eval.out
+    );
+    avascope(
+        here,
+        "train --device cpu --data turned.jsonl --method bradley_terry --out no",
+        &[],
+    )
+    .code(3)
+    .says(&["line 3", "pref_transformer"]);
 }

@@ -187,6 +187,11 @@ id: string,
  */
 side: Side, 
 /**
+ * What the row's own label says of this answer, where it has one: 1 desirable, 0 undesirable; of pairs 1 better, 0
+ * worse, 0.5 a tie.
+ */
+label?: number, 
+/**
  * The prompt as the model read it.
  */
 prompt: string, 

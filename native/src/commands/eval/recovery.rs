@@ -114,7 +114,10 @@ impl Figures {
         self.push(
             &format!("accuracy, {of}"),
             &decision.accuracy,
-            &format!("by the reward's own sign, over {}", report.count),
+            &format!(
+                "by the reward's own sign; {} of {} are positives",
+                report.undesirable, report.count
+            ),
         );
         self.push(
             &format!("F1, {of}"),
@@ -129,10 +132,10 @@ impl Figures {
         let Some(decision) = &report.after_gauge else {
             return;
         };
-        let note = "after the best scale that is not negative, and offset: a loss of differences leaves the zero free";
+        let note = "after the scale (not negative) and offset of least squares: a loss of differences leaves the zero free";
         for (name, metric) in [("accuracy", &decision.accuracy), ("F1", &decision.f1)] {
             self.push(
-                &format!("{name}, undesirable {of}s, best zero"),
+                &format!("{name}, undesirable {of}s, fitted zero"),
                 metric,
                 note,
             );
