@@ -1,8 +1,16 @@
 //! The command line. Data goes to standard output, talk to standard error.
 
 mod gridworld;
+mod readers;
+mod scoring;
+mod train;
 
 pub use gridworld::GridworldArgs;
+pub use scoring::{
+    EvalArgs, IgnoranceArgs, IgnoranceChoice, InspectArgs, LaplaceArgs, RewardBenchArgs, RunArgs,
+    ScoreArgs,
+};
+pub use train::TrainArgs;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
@@ -96,257 +104,9 @@ pub struct ModelArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
-/// `avascope train`.
-#[derive(ClapArgs, Debug)]
-pub struct TrainArgs {
-    /// A TOML file with the run's settings; flags win over it.
-    #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::FilePath, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Model.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Rows: a .jsonl, .jsonl.gz, .json or .parquet file, or `world` for the built-in world.
-    #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::AnyPath, value_name = "FILE")]
-    pub data: Option<String>,
-    /// Rows to draw, where --data is `world`.
-    #[arg(help_heading = "Rows and model", long, value_name = "N")]
-    pub world_rows: Option<usize>,
-    /// Rows that are held out, instead of a share of --data.
-    #[arg(help_heading = "Rows and model", long, value_hint = ValueHint::FilePath, value_name = "FILE")]
-    pub eval_data: Option<PathBuf>,
-    /// Most rows to use (the first ones).
-    #[arg(help_heading = "Rows and model", long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Share of the rows held out by hash.
-    #[arg(help_heading = "Rows and model", long, value_name = "SHARE")]
-    pub held_out: Option<f64>,
-    /// Longest row in tokens.
-    #[arg(help_heading = "Rows and model", long, value_name = "N")]
-    pub max_length: Option<usize>,
-    /// Method: `avascope methods` lists them.
-    #[arg(help_heading = "Method", long, value_name = "NAME")]
-    pub method: Option<String>,
-    /// A switch of the method, NAME=VALUE; may be given again.
-    #[arg(
-        help_heading = "Method",
-        long = "option",
-        short = 'O',
-        value_name = "NAME=VALUE"
-    )]
-    pub options: Vec<String>,
-    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
-    #[arg(help_heading = "Training", long, value_name = "NAME")]
-    pub device: Option<String>,
-    /// Seed of heads, adapters and row order.
-    #[arg(help_heading = "Training", long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Optimiser steps.
-    #[arg(help_heading = "Training", long, value_name = "N")]
-    pub steps: Option<usize>,
-    /// Rows in a micro-batch.
-    #[arg(help_heading = "Training", long, value_name = "N")]
-    pub batch_size: Option<usize>,
-    /// Micro-batches in an optimiser step.
-    #[arg(help_heading = "Training", long, value_name = "N")]
-    pub gradient_accumulation_steps: Option<usize>,
-    /// Peak learning rate of the trunk or adapters.
-    #[arg(help_heading = "Training", long, value_name = "X")]
-    pub learning_rate: Option<f64>,
-    /// Peak learning rate of the reward head.
-    #[arg(help_heading = "Training", long, value_name = "X")]
-    pub head_learning_rate: Option<f64>,
-    /// What trains: full, lora or heads.
-    #[arg(help_heading = "Training", long, value_parser = ["full", "lora", "heads"], value_name = "WHAT")]
-    pub trainable: Option<String>,
-    /// Rank of the adapter (with --trainable lora).
-    #[arg(help_heading = "Training", long, value_name = "N")]
-    pub lora_r: Option<usize>,
-    /// Scale of the adapter (with --trainable lora).
-    #[arg(help_heading = "Training", long, value_name = "X")]
-    pub lora_alpha: Option<f64>,
-    /// Evaluations without improvement before the run stops.
-    #[arg(help_heading = "Training", long, value_name = "N")]
-    pub early_stopping_patience: Option<usize>,
-    /// Folder of the run.
-    #[arg(help_heading = "Run folder and output", long, short, value_hint = ValueHint::DirPath, value_name = "FOLDER")]
-    pub out: Option<PathBuf>,
-    /// Steps between evaluations.
-    #[arg(help_heading = "Run folder and output", long, value_name = "N")]
-    pub eval_steps: Option<usize>,
-    /// Most held-out rows in an evaluation.
-    #[arg(help_heading = "Run folder and output", long, value_name = "N")]
-    pub eval_rows: Option<usize>,
-    /// Steps between checkpoints.
-    #[arg(help_heading = "Run folder and output", long, value_name = "N")]
-    pub save_steps: Option<usize>,
-    /// Go on from the last checkpoint in --out, with the settings in its run.toml.
-    #[arg(help_heading = "Run folder and output", long)]
-    pub resume: bool,
-    /// Events as JSON Lines on standard output.
-    #[arg(help_heading = "Run folder and output", long)]
-    pub json: bool,
-    /// Warnings and errors only.
-    #[arg(help_heading = "Run folder and output", long, short)]
-    pub quiet: bool,
-}
-
-/// A trained run, or a model alone.
-#[derive(ClapArgs, Debug, Clone)]
-pub struct RunArgs {
-    /// Folder of the run.
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub run: PathBuf,
-    /// A checkpoint of it; the last one where absent.
-    #[arg(long, value_hint = ValueHint::FilePath)]
-    pub checkpoint: Option<PathBuf>,
-    /// The model, where it is no longer where the run found it.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// Rows that are scored together; the run's own number where absent. No score depends on it.
-    #[arg(long, value_parser = batch_size)]
-    pub batch_size: Option<usize>,
-    /// How a sequence's reward is spread over its tokens: `own` keeps the method's token rewards, and
-    /// `avascope methods --credits` lists the others.
-    #[arg(long, value_name = "NAME", default_value = "own")]
-    pub credit: String,
-    /// Ignorance.
-    #[command(flatten)]
-    pub ignorance: IgnoranceArgs,
-}
-
-/// How ignorance is estimated: how far the mean itself may be off for want of data. It is another number than the
-/// method's own spread.
-#[derive(ClapArgs, Debug, Clone)]
-#[command(next_help_heading = "Ignorance")]
-pub struct IgnoranceArgs {
-    /// laplace (fitted by `avascope laplace RUN`), ensemble (with --member) or dropout.
-    #[arg(long, value_enum, value_name = "HOW")]
-    pub ignorance: Option<IgnoranceChoice>,
-    /// The Laplace file; the run's own for this checkpoint where absent.
-    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
-    pub laplace: Option<PathBuf>,
-    /// Another run of the same method with another seed; may be given again.
-    #[arg(long = "member", value_hint = ValueHint::DirPath, value_name = "RUN")]
-    pub members: Vec<PathBuf>,
-    /// Share of the units that dropout drops.
-    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
-    pub dropout_rate: f64,
-    /// Dropout masks to draw: each costs a pass over the rows.
-    #[arg(long, default_value_t = 32, value_name = "N")]
-    pub dropout_samples: usize,
-    /// Seed of the dropout masks.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub dropout_seed: u64,
-}
-
-impl Default for IgnoranceArgs {
-    /// Nothing is asked for.
-    fn default() -> Self {
-        Self {
-            ignorance: None,
-            laplace: None,
-            members: Vec::new(),
-            dropout_rate: 0.1,
-            dropout_samples: 32,
-            dropout_seed: 0,
-        }
-    }
-}
-
-/// Estimates of ignorance.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IgnoranceChoice {
-    /// Laplace's approximation over the reward head.
-    Laplace,
-    /// The spread of runs with other seeds.
-    Ensemble,
-    /// The spread under random dropout; it does not know how much data there was.
-    Dropout,
-}
-
-/// `avascope laplace`.
-#[derive(ClapArgs, Debug)]
-pub struct LaplaceArgs {
-    /// Run.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Weights to count: the reward head's (fast), or also every adapter's by Kronecker factors (a backward pass a pair,
-    /// and later one a scored token).
-    #[arg(long, default_value = "head", value_parser = ["head", "lora"], value_name = "WHAT")]
-    pub over: String,
-    /// Variance of each weight before any data; the one of largest evidence where absent.
-    #[arg(long, value_name = "X")]
-    pub prior_variance: Option<f64>,
-    /// The rows that trained the run, where they are no longer where the run found them (all of them, held-out ones
-    /// included).
-    #[arg(long, short, value_hint = ValueHint::AnyPath)]
-    pub data: Option<String>,
-    /// Write here instead of into the run's folder.
-    #[arg(long, short, value_hint = ValueHint::FilePath)]
-    pub out: Option<PathBuf>,
-}
-
-/// `avascope score`.
-#[derive(ClapArgs, Debug)]
-pub struct ScoreArgs {
-    /// Run.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Rows; the run's held-out rows where absent, `-` for standard input.
-    #[arg(long, short, value_hint = ValueHint::AnyPath)]
-    pub data: Option<String>,
-    /// Most rows.
-    #[arg(long)]
-    pub limit: Option<usize>,
-    /// Write here instead of to standard output.
-    #[arg(long, short, value_hint = ValueHint::FilePath)]
-    pub out: Option<PathBuf>,
-}
-
-/// `avascope eval`.
-#[derive(ClapArgs, Debug)]
-pub struct EvalArgs {
-    /// Run.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Rows; the run's held-out rows where absent.
-    #[arg(long, short, value_hint = ValueHint::AnyPath)]
-    pub data: Option<String>,
-    /// Most rows.
-    #[arg(long)]
-    pub limit: Option<usize>,
-    /// Hold the token map against a truth that it was not trained on; may be given again.
-    ///
-    /// Kinds: edits[=FILE] (pairs with chosen_spans and rejected_spans), spans[=FILE] (answers with bad_spans),
-    /// steps=FILE (traces with mistake_index), lexicon=FILE (VADER's vader_lexicon.txt, with the scored rows),
-    /// intervention[=FILE] (tokens deleted, swapped and rewritten). Without FILE the scored rows serve. A truth is passed
-    /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
-    /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
-    /// lengths, a shuffled map), with at least 10 answers behind it; with fewer it is undecided and counts neither way.
-    /// --limit also cuts a truth's own rows. Results go to trust.json beside the checkpoint: a map that passed every truth it was held
-    /// against is `checked` from then on if people's labels were among them (edits, spans, steps or lexicon), any other is
-    /// `exploratory`: intervention alone makes no map checked. Rows whose answer was trained on are left out.
-    #[arg(long = "truth", value_name = "KIND[=FILE]")]
-    pub truths: Vec<String>,
-    /// Tokens of each answer that --truth intervention changes.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = tokens_per_answer)]
-    pub interventions: usize,
-    /// Seed of what --truth intervention draws.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub truth_seed: u64,
-    /// Exit with 1 where the pair accuracy is below this.
-    #[arg(long, value_parser = share)]
-    pub min_accuracy: Option<f64>,
-    /// As JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `avascope compare`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct CompareArgs {
     /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
     ///
@@ -371,106 +131,6 @@ pub struct CompareArgs {
     /// Warnings and errors only.
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-/// `avascope rewardbench`.
-#[derive(ClapArgs, Debug)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["run", "scores"]))]
-pub struct RewardBenchArgs {
-    /// Folder of the run that scores the rows of --data.
-    #[arg(value_hint = ValueHint::DirPath, requires = "data")]
-    pub run: Option<PathBuf>,
-    /// The rows as published (allenai/reward-bench or allenai/reward-bench-2): Parquet or JSON Lines.
-    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "run")]
-    pub data: Option<PathBuf>,
-    /// Scores instead of a run: the public code's eval-set-scores file of either version, or JSON Lines of subset,
-    /// scores_chosen, scores_rejected (version 1) or id, subset, num_correct, scores (version 2).
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub scores: Option<PathBuf>,
-    /// Accuracy on one of the prior test sets (anthropic_helpful, anthropic_hhh, shp, summarize), for the overall score
-    /// of version 1 that counts them; may be given again.
-    #[arg(long = "prior", value_name = "NAME=ACCURACY")]
-    pub prior: Vec<String>,
-    /// Write the public code's files into this folder: eval-set/, eval-set-scores/, and for version 1 a summary and one
-    /// line a prompt.
-    #[arg(long, short, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub out: Option<PathBuf>,
-    /// Name of the model in the files; the run's model where absent.
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Give prompt and answer to the model one behind the other, also where its tokenizer has a chat template.
-    #[arg(long)]
-    pub no_chat_template: bool,
-    /// Most rows.
-    #[arg(long)]
-    pub limit: Option<usize>,
-    /// As JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// A checkpoint of the run; the last one where absent.
-    #[arg(long, value_hint = ValueHint::FilePath)]
-    pub checkpoint: Option<PathBuf>,
-    /// The model, where it is no longer where the run found it.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// Answers that are scored together.
-    #[arg(long, value_parser = batch_size)]
-    pub batch_size: Option<usize>,
-    /// How a sequence's reward is spread over its tokens; `avascope methods --credits` lists the ways.
-    #[arg(long, value_name = "NAME", default_value = "own")]
-    pub credit: String,
-}
-
-/// Reads a SHA-256, in lower case.
-fn sha256(text: &str) -> Result<String, String> {
-    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err("a SHA-256 has 64 hexadecimal digits".into()),
-    }
-}
-
-/// Reads a number of tokens.
-fn tokens_per_answer(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(tokens) if (1..=1000).contains(&tokens) => Ok(tokens),
-        _ => Err("use 1 to 1000 tokens".into()),
-    }
-}
-
-/// Reads a number of rows.
-fn batch_size(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(rows) if (1..=4096).contains(&rows) => Ok(rows),
-        _ => Err("use 1 to 4096 rows".into()),
-    }
-}
-
-/// Reads a number from 0 to 1.
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("a share from 0 to 1 is needed".into()),
-    }
-}
-
-/// `avascope inspect`.
-#[derive(ClapArgs, Debug)]
-pub struct InspectArgs {
-    /// Run.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Rows; the run's held-out rows where absent.
-    #[arg(long, short, value_hint = ValueHint::AnyPath)]
-    pub data: Option<String>,
-    /// Most rows.
-    #[arg(long, default_value_t = 50)]
-    pub limit: usize,
-    /// The HTML file.
-    #[arg(long, short, default_value = "token-map.html", value_hint = ValueHint::FilePath)]
-    pub out: PathBuf,
 }
 
 /// `avascope convert`.
@@ -521,6 +181,7 @@ pub enum DataCommand {
 #[derive(ClapArgs, Debug)]
 // The rows come first: after --ensemble every word is a run.
 #[command(override_usage = "avascope data doubtful [OPTIONS] <DATA> --ensemble <RUN> <RUN>...")]
+#[command(allow_negative_numbers = true)]
 pub struct DoubtfulArgs {
     /// The pairs. Best are pairs that the runs did not train on: their own look stronger than they are.
     #[arg(value_hint = ValueHint::AnyPath)]
@@ -552,7 +213,7 @@ pub struct FetchArgs {
     #[arg(long, short, value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
     /// Expected SHA-256 of the file: 64 hexadecimal digits.
-    #[arg(long, value_parser = sha256)]
+    #[arg(long, value_parser = readers::sha256)]
     pub sha256: Option<String>,
     /// Branch, tag or commit of a Hugging Face repository.
     #[arg(long, default_value = "main")]
@@ -561,6 +222,7 @@ pub struct FetchArgs {
 
 /// `avascope bench`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct BenchArgs {
     /// Model.
     #[command(flatten)]
@@ -578,7 +240,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub prompt: Option<usize>,
     /// Counted steps.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = readers::at_least_one)]
     pub steps: usize,
     /// Pairs scored forward only.
     #[arg(long, default_value_t = 64)]

@@ -14,3 +14,4 @@ mod run;
 mod score;
 mod support;
 mod truth;
+mod wording;
