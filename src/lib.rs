@@ -23,6 +23,7 @@ pub mod device;
 pub mod eval;
 pub mod model;
 pub mod objective;
+pub mod plain;
 pub mod policy;
 pub mod reward;
 pub mod text;

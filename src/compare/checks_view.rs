@@ -3,7 +3,7 @@
 use super::checks::{CheckFigure, CheckResult, CheckedSystem};
 use super::results::Results;
 use super::svg::escape;
-use super::table::{cell, number, spread};
+use super::table::{cell, number, prose, spread};
 use std::fmt::Write as _;
 
 /// What stands above the figures' table.
@@ -24,11 +24,11 @@ pub(super) fn markdown(results: &Results) -> String {
         let _ = write!(
             text,
             "\n## {}\n\n{}\n\n{INTRODUCTION}\n\n",
-            title(check),
-            about(check)
+            prose(&title(check)),
+            prose(&about(check))
         );
         for system in &check.systems {
-            let _ = writeln!(text, "- {}: {}", cell(&system.system), verdict(system));
+            let _ = writeln!(text, "- {}: {}", prose(&system.system), verdict(system));
         }
         let _ = write!(
             text,
@@ -41,7 +41,7 @@ pub(super) fn markdown(results: &Results) -> String {
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
         for (i, note) in notes(check).iter().enumerate() {
-            let _ = writeln!(text, "{}- {note}", if i == 0 { "\n" } else { "" });
+            let _ = writeln!(text, "{}- {}", if i == 0 { "\n" } else { "" }, prose(note));
         }
     }
     text

@@ -7,7 +7,7 @@
 use super::cell::CellRecord;
 use super::results::Results;
 use super::svg::escape;
-use super::table::number;
+use super::table::{cell, number};
 use crate::eval::{CalibrationReport, Metric, gaussian_calibration, mean, pearson};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -193,7 +193,7 @@ pub(super) fn markdown(results: &Results) -> String {
         "---|".repeat(HEADER.len())
     );
     for line in lines {
-        let cells = line.map(|cell| cell.replace('|', "\\|"));
+        let cells = line.map(|text| cell(&text));
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     for reason in reasons(results) {

@@ -282,13 +282,19 @@ pub(super) fn facts(results: &Results) -> Vec<(&'static str, String)> {
 pub fn table(results: &Results) -> String {
     let mut text = String::from("# Comparison\n\n");
     for (name, value) in facts(results) {
+        // What stands between backticks is shown as it is.
+        let value = if value.starts_with('`') {
+            value
+        } else {
+            prose(&value)
+        };
         let _ = writeln!(text, "- {name}: {value}");
     }
     let (header, lines) = overview(results);
     let _ = write!(
         text,
         "\n## Overview\n\nMean ± standard deviation over seeds; below, each figure with its interval, reasons where undefined, and comparisons. {}\n\n| system | {} |\n|{}\n",
-        meaning(results),
+        prose(&meaning(results)),
         header.join(" | "),
         "---|".repeat(header.len() + 1)
     );
@@ -300,8 +306,8 @@ pub fn table(results: &Results) -> String {
         let _ = write!(
             text,
             "\n## {}\n\n{}\n\n",
-            truth.name,
-            about(results, &truth.name)
+            prose(&truth.name),
+            prose(&about(results, &truth.name))
         );
         let against = comparison(results, &truth.name);
         match against {
@@ -356,7 +362,7 @@ pub fn table(results: &Results) -> String {
             text.push_str(if against.is_some() { " | |\n" } else { "\n" });
         }
         if let Some(sentence) = floors_without(results, &truth.name) {
-            let _ = write!(text, "\n{sentence}\n");
+            let _ = write!(text, "\n{}\n", prose(&sentence));
         }
     }
     text.push_str(&ensemble::markdown(results));
@@ -379,17 +385,22 @@ pub fn table(results: &Results) -> String {
         let _ = writeln!(
             text,
             "- {}: {}{}",
-            floor.name,
-            floor.about,
+            prose(&floor.name),
+            prose(&floor.about),
             penalty(&floor.penalty)
         );
     }
     text.push_str("\n## Before you believe a figure\n\n");
     for caveat in &results.caveats {
-        let _ = writeln!(text, "- {caveat}");
+        let _ = writeln!(text, "- {}", prose(caveat));
     }
     for left in &results.left_out {
-        let _ = writeln!(text, "- Not measured: {} ({}).", left.name, left.reason);
+        let _ = writeln!(
+            text,
+            "- Not measured: {} ({}).",
+            prose(&left.name),
+            prose(&left.reason)
+        );
     }
     text
 }
@@ -497,7 +508,34 @@ pub(super) fn penalty(penalty: &Option<(f64, Vec<f64>)>) -> String {
 
 /// Text inside a cell of a Markdown table.
 pub(super) fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('|', "\\|")
-        .replace('\n', " ")
+    prose(&text.replace('\\', "\\\\").replace('|', "\\|"))
+}
+
+/// Text of one line of Markdown: names come from a person's files, and none of them begins an element of HTML.
+pub(super) fn prose(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        let begins = |c: &char| c.is_ascii_alphabetic() || matches!(c, '/' | '!' | '?');
+        match c {
+            '<' if characters.peek().is_some_and(begins) => line.push_str("&lt;"),
+            '\n' | '\r' => line.push(' '),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cell, prose};
+
+    #[test]
+    fn names_are_no_markup() {
+        assert_eq!(
+            cell("a|b\\ <img src=x>\n</b>"),
+            "a\\|b\\\\ &lt;img src=x> &lt;/b>"
+        );
+        assert_eq!(prose("p < 0.05 and <!-- x"), "p < 0.05 and &lt;!-- x");
+    }
 }

@@ -441,8 +441,15 @@ impl fmt::Display for CheckReport {
                 writeln!(
                     f,
                     "\"the longer answer wins\" ({unit}): {:.3}, 95% interval {:.3} to {:.3} ({} wins, {} ties, {} losses; \
-                     with ties as right {:.3})",
-                    b.accuracy, b.low, b.high, b.wins, b.ties, b.losses, b.accuracy_ties_right
+                     with ties as half right {:.3}, as right {:.3})",
+                    b.accuracy,
+                    b.low,
+                    b.high,
+                    b.wins,
+                    b.ties,
+                    b.losses,
+                    b.accuracy_ties_half,
+                    b.accuracy_ties_right
                 )?;
             }
         }
@@ -510,7 +517,8 @@ mod tests {
         let text = report.to_string();
         assert!(
             text.contains("conflicting pairs               1")
-                && text.contains("also in test: 3 rows, 4 prompts"),
+                && text.contains("also in test: 3 rows, 4 prompts")
+                && text.contains("2 ties, 2 losses; with ties as half right 0.500, as right 0.667"),
             "{text}"
         );
         assert!(serde_json::to_value(&report).unwrap()["lengths"][1]["part"] == "chosen");

@@ -67,6 +67,16 @@ pub enum Problem {
         /// The parser's words.
         why: String,
     },
+    /// A key that stands twice in one object.
+    #[error(
+        "the key `{key}` stands twice in one object (the second time before column {column}); one of the two would be lost: remove one, or rename it"
+    )]
+    DuplicateKey {
+        /// Column of the line.
+        column: usize,
+        /// The key, cut where it is long.
+        key: String,
+    },
     /// Bytes that are not UTF-8.
     #[error("invalid UTF-8 at column {column}: byte 0x{byte:02X}; save the file as UTF-8")]
     InvalidUtf8 {

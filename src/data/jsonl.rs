@@ -21,6 +21,7 @@
 use super::Rows;
 use super::columns::{Converted, Shape, convert, found};
 use super::error::{DataError, MAX_ERRORS, MAX_LINE_BYTES, Place, Problem};
+use super::strict::{StrictError, read_strict};
 use super::values::kind;
 use serde_json::Value;
 
@@ -94,8 +95,12 @@ fn array_or_lines(bytes: &[u8], reader: &mut RowReader) {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return lines(bytes, reader);
     }
-    match serde_json::from_slice::<Vec<Value>>(body) {
+    match read_strict(body) {
+        // The text begins with a bracket: what was read is an array.
         Ok(values) => {
+            let Value::Array(values) = values else {
+                return reader.push(Place::File, 1, values);
+            };
             for (index, value) in values.into_iter().enumerate() {
                 reader.push(Place::Row(index + 1), index + 1, value);
                 if reader.done() {
@@ -106,13 +111,13 @@ fn array_or_lines(bytes: &[u8], reader: &mut RowReader) {
         Err(error) => {
             let line = body
                 .split(|byte| *byte == b'\n')
-                .nth(error.line().saturating_sub(1))
+                .nth(error.error.line().saturating_sub(1))
                 .unwrap_or_default();
             let problem = match str::from_utf8(line) {
                 Ok(text) => broken(text, &error),
                 Err(bad) => invalid_utf8(line, bad),
             };
-            reader.fail(Place::Line(error.line()), problem);
+            reader.fail(Place::Line(error.error.line()), problem);
         }
     }
 }
@@ -146,7 +151,7 @@ fn parse(line: &[u8]) -> Result<Value, Problem> {
     }
     let text = str::from_utf8(line).map_err(|bad| invalid_utf8(line, bad))?;
     // A lone carriage return at the end is white space to JSON.
-    serde_json::from_str(text).map_err(|error| broken(text, &error))
+    read_strict(text.as_bytes()).map_err(|error| broken(text, &error))
 }
 
 fn invalid_utf8(line: &[u8], bad: std::str::Utf8Error) -> Problem {
@@ -157,7 +162,17 @@ fn invalid_utf8(line: &[u8], bad: std::str::Utf8Error) -> Problem {
     }
 }
 
-fn broken(line: &str, error: &serde_json::Error) -> Problem {
+/// Most characters of a key that an error shows.
+const SHOWN: usize = 60;
+
+fn broken(line: &str, error: &StrictError) -> Problem {
+    let at = column(line, error.error.column().saturating_sub(1));
+    if let Some(key) = &error.duplicate {
+        return Problem::DuplicateKey {
+            column: at,
+            key: key.chars().take(SHOWN).collect(),
+        };
+    }
     if let Some((at, escape)) = lone_surrogate(line) {
         return Problem::LoneSurrogate {
             column: column(line, at),
@@ -167,10 +182,7 @@ fn broken(line: &str, error: &serde_json::Error) -> Problem {
     let why = error.to_string();
     // The place is told in our own words, counted in characters.
     let why = why.split(" at line ").next().unwrap_or_default().to_owned();
-    Problem::BrokenJson {
-        column: column(line, error.column().saturating_sub(1)),
-        why,
-    }
+    Problem::BrokenJson { column: at, why }
 }
 
 /// The column (code points from 1) of a byte of the line.

@@ -544,3 +544,26 @@ fn a_json_array_is_read_as_rows() {
         "{said}"
     );
 }
+
+#[test]
+fn a_key_that_stands_twice_is_an_error_that_names_line_and_key() {
+    let good = "{\"text\":\"a\"}\n";
+    let twice = "{\"text\":\"b\",\"text\":\"c\"}\n";
+    let said = error(format!("{good}{twice}")).to_string();
+    assert!(
+        said.starts_with("x.jsonl, line 2: the key `text` stands twice"),
+        "{said}"
+    );
+    let array = format!("[{good},{twice}]");
+    let said = read_json(array.as_bytes(), "x.json")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.starts_with("x.json, line 2: the key `text` stands twice"),
+        "{said}"
+    );
+    // Two rows, and two turns of one row, may well have the same keys.
+    let turns =
+        r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}"#;
+    assert_eq!(demos(&format!("{turns}\n{turns}")).len(), 2);
+}

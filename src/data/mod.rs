@@ -9,6 +9,7 @@ mod lexicon;
 mod prompt;
 mod row;
 mod split;
+mod strict;
 mod trace;
 mod values;
 
@@ -21,4 +22,5 @@ pub use jsonl::{
 pub use lexicon::{LexiconEntry, LexiconError, read_lexicon};
 pub use row::{Answer, Content, DemonstrationRow, PreferenceRow, Rows, Span, UnpairedRow};
 pub use split::{fingerprint, split_by_hash};
+pub use strict::{StrictError, read_strict};
 pub use trace::{TraceRow, read_traces};

@@ -1,5 +1,6 @@
 //! Options of methods: JSON objects laid over the defaults.
 
+use crate::plain::plain_words;
 use crate::reward::{Prior, StepsConfig};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -105,7 +106,7 @@ where
         method,
         option: "options".to_owned(),
         value: options.to_string(),
-        reason: error.to_string(),
+        reason: plain_words(&error.to_string()),
     })
 }
 
@@ -113,10 +114,10 @@ where
 /// word that was given.
 fn reason(value: &Value, said: &str) -> String {
     let (Value::String(given), Some((_, expected))) = (value, said.split_once("expected ")) else {
-        return said.to_owned();
+        return plain_words(said);
     };
     if !said.starts_with("unknown variant") {
-        return said.to_owned();
+        return plain_words(said);
     }
     let words = expected.split('`').skip(1).step_by(2).map(str::to_owned);
     let known: Vec<String> = nearest_first(given, words)

@@ -4,7 +4,7 @@
 //! made-up tokens. Each phase ends with the device's own barrier, so that phases are told apart on a GPU too.
 
 use super::TrainError;
-use super::config::{LoraConfig, TrainConfig, Trainable};
+use super::config::{TrainConfig, Trainable};
 use super::event::DeviceInfo;
 use super::forward::{Reader, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
@@ -433,15 +433,6 @@ async fn matmul_peak(device: &Device) -> Result<(f64, usize), TrainError> {
             return Ok(best);
         }
         size *= 2;
-    }
-}
-
-/// What the command line calls the ways to train.
-pub fn trainable_of(name: &str) -> Trainable {
-    match name {
-        "lora" => Trainable::Lora(LoraConfig::default()),
-        "heads" => Trainable::Heads,
-        _ => Trainable::Full,
     }
 }
 

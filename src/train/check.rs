@@ -243,6 +243,13 @@ fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
             return setting(name, value.to_string(), "use a share from 0 to 1");
         }
     }
+    if config.early_stopping_patience > 0 && config.eval_steps == 0 {
+        return setting(
+            "early_stopping_patience",
+            config.early_stopping_patience.to_string(),
+            "it counts evaluations, and with `eval_steps` 0 there is one, at the end; set `eval_steps` too",
+        );
+    }
     if config.max_length < 2 {
         return setting(
             "max_length",
@@ -256,11 +263,12 @@ fn check_settings(config: &TrainConfig) -> Result<(), TrainError> {
     if lora.r == 0 || lora.r > 1024 {
         return setting("lora r", lora.r.to_string(), "use a rank from 1 to 1024");
     }
-    if !lora.alpha.is_finite() {
+    // At 0 the adapter never acts, and nothing of the trunk would train; below 0 it would only be turned round.
+    if !lora.alpha.is_finite() || lora.alpha <= 0.0 {
         return setting(
             "lora alpha",
             lora.alpha.to_string(),
-            "use a finite number, such as twice the rank",
+            "use a finite number above 0, such as twice the rank",
         );
     }
     if lora.targets.is_empty() {

@@ -9,6 +9,7 @@
 use super::dataset::Sampler;
 use super::run::{LoadedModel, Run, fresh_adapter, fresh_head};
 use super::scorer::{Scorer, provenance};
+use super::trunk_digest::{hex, starts_digest, trunk_digest};
 use super::{FinishReason, RunInfo, TrainConfig, TrainError, Trainable};
 use crate::credit::Credit;
 use crate::device::OpenDevice;
@@ -33,7 +34,11 @@ struct State {
     best: Option<f64>,
     stale: usize,
     times: BTreeMap<String, usize>,
+    /// Of the first numbers of the frozen trunk's tensors; for versions that know no other.
     frozen_digest: Option<String>,
+    /// Of all of them; absent in files from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frozen_sha256: Option<String>,
     /// What tells the tokenizer from others; absent in files from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokenizer: Option<TokenizerMark>,
@@ -108,7 +113,8 @@ impl Run {
             best: self.best,
             stale: self.stale,
             times,
-            frozen_digest: self.frozen_digest().await?,
+            frozen_digest: self.frozen_starts().await?,
+            frozen_sha256: self.frozen_sha256().await?,
             tokenizer: Some(TokenizerMark::of(&self.model)),
         };
         let json = serde_json::to_string(&state)
@@ -174,8 +180,11 @@ impl Run {
                 "its row order does not fit these rows: the tokenizer or the length limit is another one; go on with the model that the run began with".into(),
             ));
         }
-        let digest = self.frozen_digest().await?;
-        if digest != state.frozen_digest {
+        let same = match &state.frozen_sha256 {
+            Some(whole) => self.frozen_sha256().await?.as_ref() == Some(whole),
+            None => same_trunk(&state, &self.model).await?,
+        };
+        if !same {
             return differs(
                 "frozen trunk",
                 format!("`{}`", self.model.name),
@@ -258,11 +267,24 @@ impl Run {
         parts
     }
 
-    async fn frozen_digest(&self) -> Result<Option<String>, TrainError> {
-        match self.config.trainable {
-            Trainable::Full => Ok(None),
-            _ => Ok(Some(digest_of(&self.model, &self.config.trainable).await?)),
+    /// The digest of the frozen part, worked out once: it does not change.
+    async fn frozen_sha256(&self) -> Result<Option<String>, TrainError> {
+        if matches!(self.config.trainable, Trainable::Full) {
+            return Ok(None);
         }
+        if let Some(known) = self.frozen_sha256.get() {
+            return Ok(Some(known.clone()));
+        }
+        let digest = trunk_digest(&self.model, &self.config.trainable).await?;
+        Ok(Some(self.frozen_sha256.get_or_init(|| digest).clone()))
+    }
+
+    /// What earlier versions read in its place.
+    async fn frozen_starts(&self) -> Result<Option<String>, TrainError> {
+        Ok(match self.config.trainable {
+            Trainable::Full => None,
+            _ => Some(starts_digest(&self.model, &self.config.trainable).await?),
+        })
     }
 }
 
@@ -329,11 +351,7 @@ pub(super) async fn scorer(
         // As training did: an adapter that the model brings became part of the weights.
         model.decoder = Lora::merge(model.decoder);
     }
-    let digest = match state.config.trainable {
-        Trainable::Full => None,
-        _ => Some(digest_of(&model, &state.config.trainable).await?),
-    };
-    if digest != state.frozen_digest {
+    if !same_trunk(&state, &model).await? {
         return Err(TrainError::Checkpoint(format!(
             "it was trained on another trunk than `{}`: open the model that its run began with (`{}`)",
             model.name, state.info.model
@@ -394,30 +412,14 @@ fn replaced(
     Ok(read)
 }
 
-/// SHA-256 over the first numbers of every tensor that does not train: enough to tell two trunks apart without reading
-/// them whole.
-async fn digest_of(model: &LoadedModel, trainable: &Trainable) -> Result<String, TrainError> {
-    let mut digest = Sha256::new();
-    let adapter = match trainable {
-        Trainable::Heads => model.decoder.lora.as_ref().map(|lora| &lora.weights),
-        _ => None,
-    };
-    let tensors = model.decoder.weights.iter();
-    for (name, weight) in tensors.chain(adapter.into_iter().flat_map(Weights::iter)) {
-        digest.update(name.as_bytes());
-        let head = match weight {
-            Weight::Vector(t) => {
-                let [n] = t.dims();
-                super::read(t.clone().inner().slice([0..n.min(64)])).await?
-            }
-            Weight::Matrix(t) => {
-                let [_, n] = t.dims();
-                super::read(t.clone().inner().slice([0..1, 0..n.min(64)])).await?
-            }
-        };
-        digest.update(bytemuck::cast_slice::<f32, u8>(&head));
-    }
-    Ok(hex(&digest.finalize()))
+/// Whether a model's frozen part is the one that a checkpoint was made with.
+async fn same_trunk(state: &State, model: &LoadedModel) -> Result<bool, TrainError> {
+    let trainable = &state.config.trainable;
+    Ok(match (trainable, &state.frozen_sha256) {
+        (Trainable::Full, _) => true,
+        (_, Some(whole)) => *whole == trunk_digest(model, trainable).await?,
+        (_, None) => state.frozen_digest == Some(starts_digest(model, trainable).await?),
+    })
 }
 
 /// SHA-256 over a checkpoint's JSON and its tensors in the order of their names.
@@ -554,8 +556,4 @@ async fn push(
     }
     tensors.push((name, weight.shape(), bytemuck::cast_slice(&values).to_vec()));
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,10 @@
 //! A run's configuration: with the data's fingerprint and the seed it fixes the run's losses on a device.
 
 use crate::text::Truncation;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// How the learning rate moves after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,10 +54,11 @@ impl Default for LoraConfig {
     }
 }
 
-/// What trains beside the reward head, which always does.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What trains beside the reward head, which always does. In a file it is a table with a `mode` (and, for adapters, their
+/// settings), or the mode's name alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "mode", rename_all = "snake_case")]
 pub enum Trainable {
     /// Every parameter of the trunk.
     #[default]
@@ -63,6 +67,71 @@ pub enum Trainable {
     Lora(LoraConfig),
     /// Nothing of the trunk: its states are computed once and kept.
     Heads,
+}
+
+impl Trainable {
+    /// The modes by name.
+    pub const MODES: &[&str] = &["full", "lora", "heads"];
+
+    /// The mode of that name, with its defaults.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "full" => Some(Self::Full),
+            "lora" => Some(Self::Lora(LoraConfig::default())),
+            "heads" => Some(Self::Heads),
+            _ => None,
+        }
+    }
+}
+
+/// Read by hand: a name alone is enough, and what is wrong is said with its place and an example, where serde's own reading
+/// of a tagged enum knows neither.
+impl<'de> Deserialize<'de> for Trainable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TrainableVisitor)
+    }
+}
+
+struct TrainableVisitor;
+
+impl<'de> Visitor<'de> for TrainableVisitor {
+    type Value = Trainable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "\"full\", \"lora\" or \"heads\" (with settings: trainable = { mode = \"lora\", r = 16, alpha = 32.0 })",
+        )
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Trainable, E> {
+        Trainable::named(name).ok_or_else(|| E::unknown_variant(name, Trainable::MODES))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Trainable, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            mode: String,
+            r: Option<usize>,
+            alpha: Option<f64>,
+            targets: Option<Vec<String>>,
+        }
+        let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+        let mut trainable = self.visit_str(&table.mode)?;
+        if let Trainable::Lora(lora) = &mut trainable {
+            lora.r = table.r.unwrap_or(lora.r);
+            lora.alpha = table.alpha.unwrap_or(lora.alpha);
+            lora.targets = table
+                .targets
+                .unwrap_or_else(|| std::mem::take(&mut lora.targets));
+        } else if table.r.is_some() || table.alpha.is_some() || table.targets.is_some() {
+            return Err(A::Error::custom(format!(
+                "r, alpha and targets go with mode = \"lora\", and mode is \"{}\"",
+                table.mode
+            )));
+        }
+        Ok(trainable)
+    }
 }
 
 /// Everything a run depends on besides model, data and device.
@@ -140,6 +209,44 @@ impl Default for TrainConfig {
             eval_rows: 200,
             early_stopping_patience: 0,
             save_steps: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_trains_is_read_from_a_name_or_a_table() {
+        let read = |value| serde_json::from_value::<Trainable>(value);
+        for name in Trainable::MODES {
+            let named = Trainable::named(name).unwrap();
+            assert_eq!(read(json!(name)).unwrap(), named);
+            assert_eq!(read(json!({"mode": name})).unwrap(), named);
+            // What is written is read again.
+            assert_eq!(read(serde_json::to_value(&named).unwrap()).unwrap(), named);
+        }
+        let lora = LoraConfig {
+            r: 4,
+            targets: vec!["q_proj".into()],
+            ..LoraConfig::default()
+        };
+        assert_eq!(
+            read(json!({"mode": "lora", "r": 4, "targets": ["q_proj"]})).unwrap(),
+            Trainable::Lora(lora)
+        );
+        for (value, said) in [
+            (json!("lor"), "unknown variant `lor`"),
+            (json!(3), "mode = \"lora\""),
+            (json!({"r": 3}), "missing field `mode`"),
+            (json!({"mode": "heads", "r": 3}), "go with mode = \"lora\""),
+            (json!({"mode": "lora", "rank": 3}), "unknown field `rank`"),
+            (json!({"mode": "lora", "r": "a"}), "expected usize"),
+        ] {
+            let error = read(value).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
         }
     }
 }

@@ -85,6 +85,42 @@ impl EncodedRow {
     }
 }
 
+/// A sentence on pairs whose answers no model can tell apart, by what makes them alike; `None` where there are none.
+pub(super) fn alike(rows: &[EncodedRow], max_length: usize) -> Option<String> {
+    let (mut same, mut cut, mut unknown) = (0, 0, 0);
+    for row in rows.iter().filter(|row| row.identical()) {
+        let texts: Vec<&String> = row.sides.iter().map(|s| &s.encoded.answer_text).collect();
+        if texts.windows(2).all(|pair| pair[0] == pair[1]) {
+            same += 1;
+        } else if row.truncated() {
+            cut += 1;
+        } else {
+            unknown += 1;
+        }
+    }
+    let parts: Vec<String> = [
+        (same, "with two identical answers".to_string()),
+        (
+            cut,
+            format!("whose answers differ only in what was cut off behind {max_length} tokens (`max_length`)"),
+        ),
+        (
+            unknown,
+            "whose answers are other texts and the same tokens to this model's tokenizer".to_string(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{} {what}", counted(count, "pair")))
+    .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "{}: nothing tells such answers apart, so they only add noise; remove the pairs",
+            parts.join(", ")
+        )
+    })
+}
+
 /// A row that was left out because one of its answers has no token: it is empty, or was cut away whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedRow {
@@ -263,7 +299,7 @@ fn encode_side(
                 .collect();
             if tokens.len() != rewards.len() && !encoded.truncated {
                 return Err(Unusable::Broken(format!(
-                    "{} known rewards stand beside an answer of {} tokens; give one reward a token",
+                    "{} known rewards stand beside an answer of {} tokens; give one reward a token of this model's tokenizer, or take the columns of rewards out of the rows (the built-in world's rows go with the built-in model, `world`)",
                     rewards.len(),
                     tokens.len()
                 )));

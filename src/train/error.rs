@@ -42,7 +42,7 @@ pub enum TrainError {
     Vocabulary(String),
     /// A number left the range of f32. Nothing was saved after it.
     #[error(
-        "{term} became {value} at step {step}{row}. Nothing was saved after the last good checkpoint: resume from it with a lower `learning_rate` or milder switches of the method, or, where there is none, begin again with them"
+        "{term} became {value} at step {step}{row}. {}", way_out(*step)
     )]
     NonFinite {
         /// The first term that is not finite.
@@ -75,4 +75,16 @@ pub enum TrainError {
     /// The device failed.
     #[error("the device failed: {0}. Nothing was saved after the last checkpoint; resume from it")]
     Device(String),
+}
+
+/// What helps where a number left its range. At the first step no rate has moved anything yet.
+fn way_out(step: usize) -> &'static str {
+    match step {
+        0 | 1 => {
+            "Nothing had been learned by then, so no learning rate is at fault: begin again with milder switches of the method (`avascope methods` prints their defaults), or look at the rows and the model's own weights"
+        }
+        _ => {
+            "Nothing was saved after the last good checkpoint: resume from it with a lower `learning_rate` or milder switches of the method, or, where there is none, begin again with them"
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use crate::model::host::{Buffer, CHUNK, take};
 use burn::optim::AdaptiveMomentumState;
 use burn::tensor::{Tensor, TensorData};
+use sha2::{Digest as _, Sha256};
 
 /// PyTorch's epsilon; Burn's default of 1e-5 damps the small gradients of reward heads.
 pub const EPSILON: f32 = 1e-8;
@@ -43,6 +44,26 @@ fn squares(values: &[f32]) -> f64 {
         sum += lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
     }
     sum
+}
+
+/// Numbers that are hashed as one: a mebibyte.
+const HASHED: usize = 1 << 18;
+
+fn digest(values: &[f32]) -> [u8; 32] {
+    Sha256::digest(bytemuck::cast_slice::<f32, u8>(values)).into()
+}
+
+/// SHA-256 of every mebibyte of some values, in order.
+#[cfg(not(target_family = "wasm"))]
+pub fn digests(values: &[f32]) -> Vec<[u8; 32]> {
+    use rayon::prelude::*;
+    values.par_chunks(HASHED).map(digest).collect()
+}
+
+/// SHA-256 of every mebibyte of some values, in order.
+#[cfg(target_family = "wasm")]
+pub fn digests(values: &[f32]) -> Vec<[u8; 32]> {
+    values.chunks(HASHED).map(digest).collect()
 }
 
 #[cfg(not(target_family = "wasm"))]

@@ -34,12 +34,13 @@ mod schedule;
 mod scorer;
 #[cfg(test)]
 mod testing;
+mod trunk_digest;
 mod truths;
 #[cfg(test)]
 mod unpaired;
 mod world;
 
-pub use bench::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
+pub use bench::{BenchPlan, BenchReport, Seconds, bench};
 pub use checkpoint::{CheckpointSummary, checkpoint_digest, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
 pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};

@@ -4,7 +4,7 @@
 //! resumed. One optimiser step reads back from the device once, at its end.
 
 use super::check::{check_rows, check_vocabulary, two_sets};
-use super::dataset::{EncodedRow, Sampler, SkippedRow, counted, layout, unpaired_layout};
+use super::dataset::{EncodedRow, Sampler, SkippedRow, alike, counted, layout, unpaired_layout};
 use super::extras::{extras, share_counts};
 use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
@@ -22,7 +22,7 @@ use crate::objective::{Objective, Progress, RowKind};
 use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
 use crate::text::{TextTokenizer, Truncation};
 use burn::tensor::Device;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A model with its tokenizer, as it came from outside.
 #[derive(Clone)]
@@ -58,6 +58,8 @@ pub struct Run {
     /// Best held-out figure so far, and evaluations since.
     pub(super) best: Option<f64>,
     pub(super) stale: usize,
+    /// The frozen part's digest, once a checkpoint asked for it.
+    pub(super) frozen_sha256: OnceLock<String>,
 }
 
 /// Share of unknown tokens in answers above which a run warns.
@@ -188,13 +190,7 @@ impl Run {
                 train_rows.len()
             ));
         }
-        let identical = train_rows.iter().filter(|row| row.identical()).count();
-        if identical > 0 {
-            warnings.push(format!(
-                "{} with two identical answers: nothing tells them apart, so they only add noise; remove them",
-                counted(identical, "pair")
-            ));
-        }
+        warnings.extend(alike(&train_rows, options.max_length));
         warnings.extend(unknown_warning(&train_rows, model.tokenizer.unknown()));
         if let (Some(lora), Trainable::Lora(wanted)) = (&brought, &config.trainable)
             && (lora.rank != wanted.r || lora.alpha != wanted.alpha)
@@ -268,6 +264,7 @@ impl Run {
             finished: None,
             best: None,
             stale: 0,
+            frozen_sha256: OnceLock::new(),
         })
     }
 

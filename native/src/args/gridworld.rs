@@ -4,6 +4,7 @@ use clap::Args as ClapArgs;
 
 /// `avascope gridworld`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct GridworldArgs {
     /// bend, classic or cliff (built in), or a text file: one line a row, `.` floor, `#` wall, `C` cliff (ends an
     /// episode), `G` goal (ends it), `S` start.
@@ -18,17 +19,10 @@ pub struct GridworldArgs {
         long,
         value_name = "X",
         default_value_t = -0.1,
-        allow_negative_numbers = true
     )]
     pub step_reward: f64,
     /// Reward of entering a goal.
-    #[arg(
-        help_heading = "World",
-        long,
-        value_name = "X",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(help_heading = "World", long, value_name = "X", default_value_t = 1.0)]
     pub goal_reward: f64,
     /// Reward of entering a cliff.
     #[arg(
@@ -36,7 +30,6 @@ pub struct GridworldArgs {
         long,
         value_name = "X",
         default_value_t = -1.0,
-        allow_negative_numbers = true
     )]
     pub cliff_reward: f64,
     /// Discount of expert and learners, below 1.

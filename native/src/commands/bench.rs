@@ -5,7 +5,7 @@ use super::{open_device, print_line, wait};
 use crate::args::BenchArgs;
 use crate::{exit, models};
 use anyhow::Result;
-use avascope::train::{BenchPlan, BenchReport, Seconds, bench, trainable_of};
+use avascope::train::{BenchPlan, BenchReport, Seconds, Trainable, bench};
 
 /// Measures made-up steps and says what they cost.
 pub fn run(args: BenchArgs) -> Result<()> {
@@ -24,7 +24,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         prompt: args.prompt.unwrap_or((args.tokens / 4).max(1)),
         steps: args.steps,
         score_pairs: args.score_pairs,
-        trainable: trainable_of(&args.trainable),
+        trainable: Trainable::named(&args.trainable).unwrap_or_default(),
     };
     let report = wait(bench(model, &plan, device))?;
     let threads = std::thread::available_parallelism().map_or(0, usize::from);

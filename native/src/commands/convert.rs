@@ -13,6 +13,15 @@ use std::path::{Path, PathBuf};
 
 /// Writes a model, or what a run made of it, as a Hugging Face directory: config.json, model.safetensors (f32), tokenizer.json and its config.
 pub fn run(args: ConvertArgs) -> Result<()> {
+    if args.to.join("run.toml").exists() || args.to.join("checkpoints").exists() {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "{} is a run's folder, and a model's files would lie between its own; choose another folder",
+                args.to.display()
+            ),
+        ));
+    }
     if args.to.join("config.json").exists() {
         return Err(exit::with_code(
             exit::USAGE,

@@ -6,7 +6,7 @@ use super::print_line;
 use super::run_files::check_world_rows;
 use crate::args::DataCommand;
 use crate::talk::say;
-use crate::{exit, files};
+use crate::{exit, files, models};
 use anyhow::Result;
 use avascope::data::{Rows, check};
 use avascope::world::rows_to_jsonl;
@@ -20,6 +20,12 @@ pub fn run(command: DataCommand) -> Result<()> {
             against,
             json,
         } => {
+            if file == Path::new(models::WORLD) && !file.exists() {
+                return Err(exit::with_code(
+                    exit::USAGE,
+                    "`world` is built in and no file: `avascope data world > world.jsonl` writes its rows, and `avascope data check world.jsonl` looks at them",
+                ));
+            }
             let rows = read_all(&file)?;
             let others = against
                 .iter()

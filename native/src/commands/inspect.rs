@@ -12,6 +12,11 @@ const REPORT: &str = include_str!(concat!(env!("OUT_DIR"), "/report.html"));
 /// Where the records go in it: the file has it once.
 const SLOT: &str = "[/*avascope-records*/]";
 
+/// Whether this build holds the token view.
+pub fn is_built() -> bool {
+    REPORT.contains(SLOT)
+}
+
 /// Writes one self-contained HTML file with the token view of some rows.
 pub fn run(args: InspectArgs) -> Result<()> {
     let Some((before, after)) = REPORT.split_once(SLOT) else {

@@ -1,15 +1,17 @@
 //! `avascope bench --kernels`: which kernels of a GPU step take the time, and whether one takes more than its work.
 //!
 //! CubeCL, which launches Burn's GPU kernels, can log every launch with its duration when a `cubecl.toml` in the working
-//! folder asks for it. It reads that file once in a process, and logging slows the step; so the bench runs again as two
+//! folder asks for it, and every kernel that it compiles. It reads that file once in a process, and logging slows the step; so the bench runs again as two
 //! processes of its own in a temporary folder, with few and with more steps. The difference of the two logs is what the
 //! additional steps launched: neither warm-up nor the measurement of the peak is in it.
 
+mod log;
+
+use self::log::{Totals, Work, is_product, totals};
 use crate::args::BenchArgs;
 use crate::models;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,7 +24,7 @@ const SUSPICIOUS: f64 = 10.0;
 /// ...and at least this share of the whole step's kernel time.
 const NOTICEABLE: f64 = 0.01;
 
-/// All launches of one kernel on one number of workgroups, a step's worth.
+/// All launches of one kernel that do the same work, a step's worth.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Kernel {
     /// Its type, without module paths.
@@ -35,12 +37,15 @@ pub struct Kernel {
     pub seconds: f64,
     /// Share of the step's kernel time.
     pub time_share: f64,
-    /// Share of the workgroups among kernels of its pool: the matrix products, or all others. Workgroups of one kernel
-    /// have one size, so this stands for the share of arithmetic among matrix products (up to their inner dimension,
-    /// which the log does not tell) and for the share of the bytes among the others.
-    pub work_share: f64,
-    /// Share of the time within the same pool.
+    /// Share of the time of its pool: the matrix products, or the other kernels, whose work is known.
     pub pool_time_share: f64,
+    /// Numbers that a matrix product computes in a step, at most.
+    pub outputs: Option<f64>,
+    /// Bytes that another kernel reads and writes in a step, at most.
+    pub bytes: Option<f64>,
+    /// Share of the pool's work: of the numbers that the matrix products compute, which is their share of the arithmetic up
+    /// to the inner dimension; of the bytes among the others. `None` where the logs do not tell the work.
+    pub work_share: Option<f64>,
     /// It takes far more time than work.
     pub suspicious: bool,
 }
@@ -58,9 +63,9 @@ pub struct Kernels {
     pub seconds: f64,
     /// Share of the matrix products in that time.
     pub matmul_share: f64,
+    /// Share of the kernels in that time whose work the logs do not tell.
+    pub unknown_share: f64,
 }
-
-type Totals = BTreeMap<(String, u64), (u64, f64)>;
 
 /// Runs the bench twice more, with logging, and takes the difference.
 pub fn kernels(args: &BenchArgs) -> Result<Kernels> {
@@ -72,10 +77,15 @@ pub fn kernels(args: &BenchArgs) -> Result<Kernels> {
 
 fn logged_run(args: &BenchArgs, steps: usize, folder: &Path) -> Result<Totals> {
     let log = folder.join(format!("kernels-{steps}.txt"));
-    let quoted = toml::Value::String(log.display().to_string());
+    let compiled = folder.join(format!("compiled-{steps}.txt"));
+    let quoted = |path: &Path| toml::Value::String(path.display().to_string());
     std::fs::write(
         folder.join("cubecl.toml"),
-        format!("[profiling]\nlogger = {{ level = \"full\", file = {quoted} }}\n"),
+        format!(
+            "[profiling]\nlogger = {{ level = \"full\", file = {} }}\n[compilation]\nlogger = {{ level = \"full\", file = {} }}\n",
+            quoted(&log),
+            quoted(&compiled)
+        ),
     )
     .with_context(|| format!("writing {}", folder.join("cubecl.toml").display()))?;
 
@@ -107,14 +117,19 @@ fn logged_run(args: &BenchArgs, steps: usize, folder: &Path) -> Result<Totals> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let text = std::fs::read(&log).with_context(|| {
+    let launches = std::fs::read(&log).with_context(|| {
         format!(
             "{} was not written: `{}` launches no kernels that can be timed",
             log.display(),
             args.device
         )
     })?;
-    Ok(parse(&String::from_utf8_lossy(&text)))
+    // Without it the launches are there, and what they do is not known.
+    let compilations = std::fs::read(&compiled).unwrap_or_default();
+    Ok(totals(
+        &String::from_utf8_lossy(&launches),
+        &String::from_utf8_lossy(&compilations),
+    ))
 }
 
 fn whole(path: &Path) -> Result<std::path::PathBuf> {
@@ -122,88 +137,31 @@ fn whole(path: &Path) -> Result<std::path::PathBuf> {
         .with_context(|| format!("{} cannot be opened", path.display()))
 }
 
-/// Sums a log by kernel and workgroups. A launch is logged as `| 241.59µs   | TYPE: INFO ... CubeCount (x, y, z)`, over
-/// several lines; anything else, such as the summary tables, is passed over.
-fn parse(log: &str) -> Totals {
-    let mut totals = Totals::new();
-    let mut open: Option<(String, f64)> = None;
-    for line in log.lines() {
-        if let Some((seconds, name)) = launch(line) {
-            open = Some((name, seconds));
-        }
-        let Some(at) = line.rfind("CubeCount (") else {
-            continue;
-        };
-        let groups = line[at + "CubeCount (".len()..]
-            .trim_end()
-            .trim_end_matches(')')
-            .split(',')
-            .map(|n| n.trim().parse::<u64>().ok())
-            .try_fold(1u64, |product, n| product.checked_mul(n?));
-        if let (Some((name, seconds)), Some(groups)) = (open.take(), groups) {
-            let total = totals.entry((name, groups)).or_insert((0, 0.0));
-            total.0 += 1;
-            total.1 += seconds;
-        }
-    }
-    totals
-}
-
-/// Duration and kernel of a launch's first line.
-fn launch(line: &str) -> Option<(f64, String)> {
-    let (duration, rest) = line.strip_prefix("| ")?.split_once('|')?;
-    let duration = duration.trim();
-    let unit = duration.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-    let scale = match &duration[unit..] {
-        "ns" => 1e-9,
-        "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        _ => return None,
-    };
-    let seconds = duration[..unit].parse::<f64>().ok()? * scale;
-    let kernel = rest.trim_start();
-    let end = kernel.find(": ").unwrap_or(kernel.len());
-    Some((seconds, short_name(&kernel[..end])))
-}
-
-/// `a::b::Kernel<c::d::MulOp>` as `Kernel<MulOp>`. Kernels with many parameters (the matrix products) keep their own name
-/// only, which is what tells them apart.
-fn short_name(path: &str) -> String {
-    let last = |path: &str| path.rsplit("::").next().unwrap_or(path).to_string();
-    match path.split_once('<') {
-        None => last(path),
-        Some((kernel, parameters)) => {
-            let parameters = parameters.trim_end_matches('>');
-            if parameters.contains([',', '<']) || parameters.ends_with("TensorArgs") {
-                last(kernel)
-            } else {
-                format!("{}<{}>", last(kernel), last(parameters))
-            }
-        }
-    }
-}
-
-fn is_product(name: &str) -> bool {
-    name.contains("Matmul")
-}
-
 fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
     let per_step = 1.0 / steps as f64;
     let mut all: Vec<Kernel> = long
         .iter()
-        .filter_map(|((name, groups), (launches, seconds))| {
-            let before = short.get(&(name.clone(), *groups)).map_or(0, |t| t.0);
+        .filter_map(|(launch, (launches, seconds))| {
+            let before = short.get(launch).map_or(0, |t| t.0);
             let more = launches.checked_sub(before).filter(|more| *more > 0)?;
+            let more = more as f64 * per_step;
+            let work = |known: u64| Some(known as f64 * more);
+            let (outputs, bytes) = match launch.work {
+                Work::Outputs(outputs) => (work(outputs), None),
+                Work::Bytes(bytes) => (None, work(bytes)),
+                Work::Unknown => (None, None),
+            };
             Some(Kernel {
-                name: name.clone(),
-                groups: *groups,
-                launches: more as f64 * per_step,
+                name: launch.name.clone(),
+                groups: launch.groups,
+                launches: more,
                 // The mean launch of the longer run: a difference of two sums of times would be mostly noise.
-                seconds: seconds / *launches as f64 * more as f64 * per_step,
+                seconds: seconds / *launches as f64 * more,
                 time_share: 0.0,
-                work_share: 0.0,
                 pool_time_share: 0.0,
+                outputs,
+                bytes,
+                work_share: None,
                 suspicious: false,
             })
         })
@@ -211,23 +169,34 @@ fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
     if all.is_empty() {
         bail!("the log of the longer run holds no launch that the shorter one does not");
     }
-    let sum = |product: Option<bool>, value: &dyn Fn(&Kernel) -> f64| -> f64 {
-        all.iter()
-            .filter(|k| product.is_none_or(|wanted| is_product(&k.name) == wanted))
-            .map(value)
-            .sum()
+    let sum = |of: &dyn Fn(&Kernel) -> f64| all.iter().map(of).sum::<f64>();
+    let seconds = sum(&|k| k.seconds);
+    let launches = sum(&|k| k.launches);
+    let share_of = |which: &dyn Fn(&Kernel) -> bool| {
+        sum(&|k| if which(k) { k.seconds } else { 0.0 }) / seconds
     };
-    let seconds = sum(None, &|k| k.seconds);
-    let launches = sum(None, &|k| k.launches);
-    let groups = |k: &Kernel| k.launches * k.groups as f64;
-    let pools = [false, true].map(|p| (sum(Some(p), &|k| k.seconds), sum(Some(p), &groups)));
+    let matmul_share = share_of(&|k| is_product(&k.name));
+    let unknown_share = share_of(&|k| k.outputs.is_none() && k.bytes.is_none());
+    // Time and work of the kernels whose work is counted alike.
+    let pool = |work: &dyn Fn(&Kernel) -> Option<f64>| {
+        let known = all.iter().filter_map(|k| Some((k.seconds, work(k)?)));
+        known.fold((0.0, 0.0), |sum, k| (sum.0 + k.0, sum.1 + k.1))
+    };
+    let (products, others) = (pool(&|k| k.outputs), pool(&|k| k.bytes));
     for kernel in &mut all {
-        let (time, work) = pools[usize::from(is_product(&kernel.name))];
         kernel.time_share = kernel.seconds / seconds;
-        kernel.pool_time_share = kernel.seconds / time;
-        kernel.work_share = groups(kernel) / work;
-        kernel.suspicious = kernel.time_share >= NOTICEABLE
-            && kernel.pool_time_share >= SUSPICIOUS * kernel.work_share;
+        let known = match (kernel.outputs, kernel.bytes) {
+            (Some(outputs), _) => Some((outputs, products)),
+            (_, Some(bytes)) => Some((bytes, others)),
+            _ => None,
+        };
+        if let Some((work, (pool_seconds, pool_work))) = known {
+            let share = work / pool_work;
+            kernel.pool_time_share = kernel.seconds / pool_seconds;
+            kernel.work_share = Some(share);
+            kernel.suspicious =
+                kernel.time_share >= NOTICEABLE && kernel.pool_time_share >= SUSPICIOUS * share;
+        }
     }
     all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     Ok(Kernels {
@@ -235,7 +204,8 @@ fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
         top: all.into_iter().take(SHOWN).collect(),
         launches,
         seconds,
-        matmul_share: pools[1].0 / seconds,
+        matmul_share,
+        unknown_share,
     })
 }
 
@@ -250,29 +220,56 @@ pub fn table(kernels: &Kernels) -> Vec<String> {
             100.0 * kernels.matmul_share
         ),
         format!(
-            "{:<44}{:>8}{:>10}{:>9}{:>8}{:>12}{:>12}",
-            "kernel", "groups", "launches", "ms", "time", "time, pool", "work, pool"
+            "{:<40}{:>8}{:>9}{:>9}{:>8}{:>12}{:>12}{:>9}{:>9}",
+            "kernel",
+            "groups",
+            "launches",
+            "ms",
+            "time",
+            "time, pool",
+            "arithmetic",
+            "bytes",
+            "GB/s"
         ),
     ];
     let row = |k: &Kernel| {
+        let share = |known: Option<f64>, other: Option<f64>| match (known, other, k.work_share) {
+            (Some(_), _, Some(share)) => format!("{:.2}%", 100.0 * share),
+            (_, Some(_), _) => "-".into(),
+            _ => "?".into(),
+        };
+        let rate = k
+            .bytes
+            .map(|bytes| format!("{:.1}", 1e-9 * bytes / k.seconds));
+        let pool = k
+            .work_share
+            .map(|_| format!("{:.1}%", 100.0 * k.pool_time_share));
         format!(
-            "{:<44}{:>8}{:>10.0}{:>9.2}{:>7.1}%{:>11.1}%{:>11.2}%{}",
+            "{:<40}{:>8}{:>9.0}{:>9.2}{:>7.1}%{:>12}{:>12}{:>9}{:>9}{}",
             k.name,
             k.groups,
             k.launches,
             1e3 * k.seconds,
             100.0 * k.time_share,
-            100.0 * k.pool_time_share,
-            100.0 * k.work_share,
+            pool.unwrap_or_default(),
+            share(k.outputs, k.bytes),
+            share(k.bytes, k.outputs),
+            rate.unwrap_or_default(),
             if k.suspicious { "  !" } else { "" }
         )
     };
     lines.extend(kernels.top.iter().map(row));
-    lines.push(
-        "pool: the matrix products, or all other kernels; work: workgroups, which stand for arithmetic among matrix products \
-         and for bytes among the others"
+    lines.extend([
+        "pool: the matrix products, or the other kernels, as far as their work is known".into(),
+        "arithmetic: share of the numbers that all matrix products compute; each costs as many multiplications as the inner \
+         dimension, which CubeCL's log does not tell"
             .into(),
-    );
+        "bytes: share of what the other kernels read and write at most: threads x vector width x bound arrays".into(),
+        format!(
+            "?: reductions and such ({:.0} % of the time): the log does not tell how much a thread of theirs reads",
+            100.0 * kernels.unknown_share
+        ),
+    ]);
     if kernels.suspicious.is_empty() {
         lines.push(format!(
             "no kernel with {:.0} % of the time or more takes {SUSPICIOUS:.0} times its share of the work",
@@ -289,63 +286,54 @@ pub fn table(kernels: &Kernels) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::log::Launch;
     use super::*;
 
-    const LOG: &str = "\
-| 2ms        | burn_cubecl::kernel::binary::KernelBinop<burn_cubecl::kernel::MulOp>: Info {
-    dtype: Float (
-        F32,
-    ),
-} CubeCount (8, 2, 1)
-| 500µs      | cubek_matmul::entry::MatmulEntry<a::TensorArgs, b::C<d::E>>: Info {} CubeCount (4, 1, 1)
-|⎺⎺⎺⎺|
-| Name                  | Duration | Num Computed | Ratio |
-| burn_cubecl::kernel::X | 2ms | 1 | 80 % |
-| not measured | burn_cubecl::kernel::Y: Info {} CubeCount (9, 9, 9)
-| 1.5s       | cubek_reduce::ReduceKernel<cubek_reduce::args::TensorArgs>: Info {} CubeCount (1, 1, 1)
-| 3ns        | a::Copy: Info {} CubeCount (18446744073709551615, 2, 1)
-";
-
     #[test]
-    fn a_log_is_read_launch_by_launch() {
-        let totals = parse(LOG);
-        let expected: Totals = [
-            (("KernelBinop<MulOp>".to_string(), 16), (1, 2e-3)),
-            (("MatmulEntry".to_string(), 4), (1, 5e-4)),
-            (("ReduceKernel".to_string(), 1), (1, 1.5)),
-        ]
-        .into();
-        assert_eq!(totals, expected);
-    }
-
-    #[test]
-    fn what_more_steps_launch_is_a_step() {
+    fn what_more_steps_launch_is_a_step_and_time_stands_beside_work() {
         let totals = |binops: u64, slow: u64| -> Totals {
+            let launch = |name: &str, work, launches: u64, each: f64| {
+                let launch = Launch {
+                    name: name.into(),
+                    groups: 1,
+                    work,
+                };
+                (launch, (launches, launches as f64 * each))
+            };
             [
-                (("Warm".to_string(), 5), (7, 1.0)),
-                (
-                    ("KernelBinop<MulOp>".to_string(), 100),
-                    (binops, binops as f64 * 1e-3),
-                ),
-                (("Gather".to_string(), 1), (slow, slow as f64 * 4e-3)),
-                (
-                    ("MatmulEntry".to_string(), 2),
-                    (binops, binops as f64 * 1e-3),
-                ),
+                launch("Warm", Work::Bytes(5), 7, 0.1),
+                launch("KernelBinop<MulOp>", Work::Bytes(100), binops, 1e-3),
+                launch("Gather", Work::Bytes(1), slow, 4e-3),
+                launch("MatmulEntry", Work::Outputs(2), binops, 1e-3),
+                launch("ReduceKernel", Work::Unknown, binops, 1e-3),
             ]
             .into()
         };
         let found = difference(&totals(6, 3), &totals(12, 5), 2).unwrap();
-        assert_eq!(found.launches, 7.0);
+        assert_eq!(found.launches, 10.0);
         let names: Vec<_> = found.top.iter().map(|k| k.name.as_str()).collect();
-        assert_eq!(names, ["Gather", "KernelBinop<MulOp>", "MatmulEntry"]);
-        // A step: one gather of 4 ms, three products and three multiplications of 1 ms each.
-        assert!((found.seconds - 0.010).abs() < 1e-12);
-        assert!((found.matmul_share - 0.3).abs() < 1e-12);
-        // 4 of 7 ms with 1 of 301 workgroups.
+        assert_eq!(
+            names,
+            [
+                "Gather",
+                "KernelBinop<MulOp>",
+                "ReduceKernel",
+                "MatmulEntry"
+            ]
+        );
+        // A step: one gather of 4 ms, and three of each other of 1 ms each.
+        assert!((found.seconds - 0.013).abs() < 1e-12);
+        assert!((found.matmul_share - 3.0 / 13.0).abs() < 1e-12);
+        assert!((found.unknown_share - 3.0 / 13.0).abs() < 1e-12);
+        // 4 of 7 ms with 1 of 301 bytes.
         assert_eq!(found.suspicious.len(), 1);
         assert_eq!(found.suspicious[0].name, "Gather");
-        assert!((found.top[0].work_share - 1.0 / 301.0).abs() < 1e-12);
+        assert!((found.top[0].work_share.unwrap() - 1.0 / 301.0).abs() < 1e-12);
+        assert!((found.top[0].pool_time_share - 4.0 / 7.0).abs() < 1e-12);
+        let lines = table(&found);
+        let line = |name: &str| lines.iter().find(|l| l.starts_with(name)).unwrap().clone();
+        assert!(line("Gather").contains("0.33%") && line("Gather").ends_with('!'));
+        assert!(line("ReduceKernel").contains('?') && line("MatmulEntry").contains("100.00%"));
         assert!(difference(&totals(6, 3), &totals(6, 3), 2).is_err());
     }
 }

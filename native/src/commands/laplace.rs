@@ -12,10 +12,20 @@ use avascope::train::ignorance::{LaplaceFit, Over, PriorVariance};
 /// Fits a Laplace approximation to a run and writes it beside its checkpoint.
 pub fn run(args: LaplaceArgs) -> Result<()> {
     let asked = &args.run.ignorance;
-    if asked.ignorance.is_some() || asked.laplace.is_some() || !asked.members.is_empty() {
+    if asked.ignorance.is_some()
+        || asked.laplace.is_some()
+        || !asked.members.is_empty()
+        || asked.names_dropout()
+    {
         return Err(exit::with_code(
             exit::USAGE,
             "`avascope laplace` fits the file that `score`, `eval` and `inspect` read with --ignorance laplace; it takes no --ignorance itself (--out names the file)",
+        ));
+    }
+    if args.run.credit != "own" {
+        return Err(exit::with_code(
+            exit::USAGE,
+            "`avascope laplace` speaks of the method's own token rewards; leave --credit out",
         ));
     }
     let prior = match args.prior_variance {
@@ -47,7 +57,7 @@ pub fn run(args: LaplaceArgs) -> Result<()> {
     write_atomic(path, &fit.to_bytes()?)?;
     let summary = fit.summary();
     say!(
-        "wrote     {} · {} training pairs · prior variance {:.3e} ({}) · log evidence {:.1}\nnext      avascope score {} --ignorance laplace",
+        "wrote     {} · {} training pairs · prior variance {:.3e} ({}) · log evidence {}\nnext      avascope score {} --ignorance laplace",
         path.display(),
         summary.pairs,
         summary.prior_variance,
@@ -56,8 +66,32 @@ pub fn run(args: LaplaceArgs) -> Result<()> {
         } else {
             "given"
         },
-        summary.log_evidence,
+        shown(summary.log_evidence),
         args.run.run.display()
     );
     Ok(())
+}
+
+/// A number with one decimal, or by its powers of ten where that would be a line of digits.
+fn shown(value: f64) -> String {
+    match value.abs() < 1e9 {
+        true => format!("{value:.1}"),
+        false => format!("{value:.3e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn an_evidence_of_any_size_is_short() {
+        for (value, text) in [
+            (-1234.56, "-1234.6"),
+            (-1e300, "-1.000e300"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(shown(value), text);
+        }
+    }
 }

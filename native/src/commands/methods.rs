@@ -25,6 +25,7 @@ pub fn credits(json: bool) -> Result<()> {
 
 /// Lists the methods with their switches, their sources, and which switches are what the source names.
 pub fn run(json: bool) -> Result<()> {
+    let default = avascope::train::TrainConfig::default().method;
     if json {
         let methods: Vec<_> = METHODS
             .iter()
@@ -36,6 +37,7 @@ pub fn run(json: bool) -> Result<()> {
                     .collect();
                 serde_json::json!({
                     "name": m.name,
+                    "default": m.name == default,
                     "title": m.title,
                     "citation": m.citation,
                     "defaults": (m.defaults)(),
@@ -45,9 +47,16 @@ pub fn run(json: bool) -> Result<()> {
             .collect();
         return print_line(&serde_json::to_string_pretty(&methods)?);
     }
+    print_line(&format!(
+        "Begin with `{default}` (the default) on preference pairs, and hold it against `bradley_terry_sum`, which is simpler; demonstrations (good answers alone) go with `ava_d`.\n"
+    ))?;
     for method in METHODS {
+        let mark = match method.name == default {
+            true => "   (the default)",
+            false => "",
+        };
         print_line(&format!(
-            "{}\n    {}\n    {}",
+            "{}{mark}\n    {}\n    {}",
             method.name, method.title, method.citation
         ))?;
         if let serde_json::Value::Object(options) = (method.defaults)() {

@@ -14,7 +14,7 @@ mod laplace;
 mod methods;
 mod pretrain;
 mod rewardbench;
-mod run_files;
+pub mod run_files;
 mod score;
 mod train;
 mod truths;

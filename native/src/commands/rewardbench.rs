@@ -16,6 +16,7 @@ use avascope::eval::rewardbench::files::{
 use avascope::eval::rewardbench::report_v2::{ScoredRowV2, report_v2};
 use avascope::eval::rewardbench::rows::{BenchRow, Version, read_rows};
 use avascope::eval::rewardbench::{PRIOR_SETS, ScoredRow, report};
+use avascope::plain::plain_words;
 use avascope::text::Message;
 use avascope::train::{SkippedRow, encode_usable_rows, score_of};
 use serde_json::Value;
@@ -208,6 +209,25 @@ fn prior_sets(given: &[String]) -> Result<BTreeMap<String, f64>> {
         .collect()
 }
 
+/// The objects of a file, which holds at least one.
+fn objects_of(path: &Path) -> Result<Vec<(usize, Value)>> {
+    let objects = read_objects(path)?;
+    match objects.is_empty() {
+        true => Err(no_rows(path)),
+        false => Ok(objects),
+    }
+}
+
+fn no_rows(path: &Path) -> anyhow::Error {
+    exit::with_code(
+        exit::DATA,
+        format!(
+            "{} holds no rows; check that the right file was given",
+            path.display()
+        ),
+    )
+}
+
 /// A file of scores: the public code's, told by its columns, or JSON Lines.
 fn read_scores(path: &Path, limit: Option<usize>) -> Result<Scores> {
     let bytes = read_bytes(path)?;
@@ -216,6 +236,13 @@ fn read_scores(path: &Path, limit: Option<usize>) -> Result<Scores> {
     if let Ok(Value::Object(columns)) = serde_json::from_slice(&bytes)
         && columns.get("subset").is_some_and(Value::is_array)
     {
+        if columns
+            .get("subset")
+            .and_then(Value::as_array)
+            .is_some_and(Vec::is_empty)
+        {
+            return Err(no_rows(path));
+        }
         return Ok(if columns.contains_key("scores") {
             let mut file: ScoresFileV2 = read(&name, &bytes)?;
             // Columns are held against each other before they are cut.
@@ -240,7 +267,7 @@ fn read_scores(path: &Path, limit: Option<usize>) -> Result<Scores> {
             Scores::V1(file, Vec::new())
         });
     }
-    let mut objects = read_objects(path)?;
+    let mut objects = objects_of(path)?;
     objects.truncate(limit);
     let v2 = objects
         .first()
@@ -252,19 +279,27 @@ fn read_scores(path: &Path, limit: Option<usize>) -> Result<Scores> {
         objects
             .into_iter()
             .map(|(line, object)| {
-                serde_json::from_value(object).with_context(|| format!("{name}, line {line}"))
+                serde_json::from_value(object).map_err(|error| {
+                    anyhow::anyhow!("{name}, line {line}: {}", plain_words(&error.to_string()))
+                })
             })
             .collect()
     }
-    Ok(match v2 {
-        true => Scores::BareV2(each(objects, &name)?),
-        false => Scores::Bare(each(objects, &name)?),
-    })
+    if !v2 {
+        return Ok(Scores::Bare(each(objects, &name)?));
+    }
+    let lines: Vec<usize> = objects.iter().map(|(line, _)| *line).collect();
+    let rows: Vec<ScoredRowV2> = each(objects, &name)?;
+    for (line, row) in lines.into_iter().zip(&rows) {
+        row.check()
+            .map_err(|reason| anyhow::anyhow!("{name}, line {line}: {reason}"))?;
+    }
+    Ok(Scores::BareV2(rows))
 }
 
 /// Scores the published rows with a run: every answer by itself, by the score that the run ranks by.
 fn score(args: &RewardBenchArgs, folder: &Path, data: &Path) -> Result<Scores> {
-    let mut objects = read_objects(data)?;
+    let mut objects = objects_of(data)?;
     objects.truncate(args.limit.unwrap_or(usize::MAX));
     let (version, rows) = read_rows(objects, &data.display().to_string())?;
     let run = OpenRun::open(&RunArgs {
@@ -354,9 +389,13 @@ fn score(args: &RewardBenchArgs, folder: &Path, data: &Path) -> Result<Scores> {
         ));
     }
     say!(
-        "{} rows scored by {} · chat template: {}",
+        "{} rows scored by {}, {} · {} · {} · data: {} · chat template: {}",
         kept.len(),
         model.name,
+        provenance.checkpoint,
+        provenance.device,
+        provenance.precision,
+        data.display(),
         model.chat_template.as_deref().unwrap_or("none")
     );
     Ok(match version {

@@ -12,7 +12,7 @@
 use super::open_device;
 use crate::args::{IgnoranceArgs, IgnoranceChoice, RunArgs};
 use crate::talk::say;
-use crate::{exit, folder, models};
+use crate::{exit, folder, models, settings};
 use anyhow::{Context as _, Result};
 use avascope::credit;
 use avascope::data::{Content, Rows, split_by_hash};
@@ -80,26 +80,13 @@ impl Default for RunFile {
 impl RunFile {
     /// Reads a TOML file; an unknown or ill-typed setting is an error with its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|error| {
-            exit::with_code(
-                exit::USAGE,
-                format!("cannot read {}: {error}", path.display()),
-            )
-        })?;
-        toml::from_str(&text).map_err(|error| {
-            exit::with_code(
-                exit::USAGE,
-                format!("{}: {}", path.display(), error.to_string().trim_end()),
-            )
-        })
+        Ok(settings::read(path)?.0)
     }
 
     /// Reads the file that a run wrote of itself, in which nothing is left to defaults: one that was cut, or emptied, is not
     /// taken for another run's settings.
     pub fn of_run(path: &Path) -> Result<Self> {
-        let file = Self::read(path)?;
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+        let (file, table): (Self, _) = settings::read(path)?;
         let missing = ["model", "data", "train"]
             .iter()
             .find(|name| !table.contains_key(**name));
@@ -133,6 +120,29 @@ impl RunFile {
             *path = path.as_deref().map(absolute);
         }
         self
+    }
+
+    /// Refuses a path that is no UTF-8 text, before anything is made: the run's own file of settings could not hold it.
+    pub fn check_paths(&self) -> Result<()> {
+        let paths = [
+            ("--out", &self.out),
+            ("--tokenizer", &self.tokenizer),
+            ("--eval-data", &self.eval_data),
+        ];
+        for (flag, path) in paths {
+            if let Some(path) = path
+                && path.to_str().is_none()
+            {
+                return Err(exit::with_code(
+                    exit::USAGE,
+                    format!(
+                        "{flag} {}: this path is no UTF-8 text, and run.toml, which names it, is; choose another path, or rename the folder",
+                        path.display()
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The file as text.
@@ -354,11 +364,7 @@ impl OpenRun {
     }
 
     fn dropout(&self) -> Dropout {
-        Dropout {
-            rate: self.asked.dropout_rate,
-            samples: self.asked.dropout_samples,
-            seed: self.asked.dropout_seed,
-        }
+        self.asked.dropout()
     }
 
     /// Token rewards of rows by every member of the ensemble, this run's first.
@@ -407,6 +413,15 @@ impl OpenRun {
     /// The run's held-out rows.
     pub fn held_out_path(&self) -> PathBuf {
         self.folder.join("held_out.jsonl")
+    }
+
+    /// What the rows to score are called: a file, or the run's held-out rows.
+    pub fn data_name(&self, data: Option<&str>) -> String {
+        match data {
+            Some("-") => "standard input".into(),
+            Some(data) => data.into(),
+            None => format!("held-out rows ({})", self.held_out_path().display()),
+        }
     }
 
     /// Rows to score as they are read: a file, or the run's held-out rows.
@@ -467,7 +482,20 @@ pub fn training_rows(file: &RunFile, demonstrations: bool) -> Result<(Rows, Rows
     };
     let rows = fitting(take(rows, file.limit));
     Ok(match &file.eval_data {
-        Some(path) => (rows, fitting(crate::files::read_rows(path)?)),
+        Some(path) => {
+            let held_out = fitting(crate::files::read_rows(path)?);
+            if !demonstrations && matches!(held_out, Rows::Demonstrations(_)) {
+                return Err(exit::with_code(
+                    exit::DATA,
+                    format!(
+                        "{} holds demonstrations, and `{}` learns from pairs and is measured on pairs; give a file with the columns prompt, chosen and rejected, or leave --eval-data out",
+                        path.display(),
+                        file.train.method
+                    ),
+                ));
+            }
+            (rows, held_out)
+        }
         None => split_by_hash(rows, file.train.held_out, "avascope"),
     })
 }
@@ -594,6 +622,11 @@ fn check_ignorance(args: &IgnoranceArgs, credit: &str) -> Result<()> {
     }
     if args.laplace.is_some() && chosen != Some(IgnoranceChoice::Laplace) {
         return wrong("--laplace goes with --ignorance laplace");
+    }
+    if args.names_dropout() && chosen != Some(IgnoranceChoice::Dropout) {
+        return wrong(
+            "--dropout-rate, --dropout-samples and --dropout-seed go with --ignorance dropout",
+        );
     }
     if args.members.is_empty() && chosen == Some(IgnoranceChoice::Ensemble) {
         return wrong(

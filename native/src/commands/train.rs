@@ -9,8 +9,10 @@ use crate::talk::say;
 use crate::{exit, models};
 use anyhow::{Context as _, Result};
 use avascope::objective::RowKind;
-use avascope::train::{Event, LoraConfig, Run, Trainable};
+use avascope::plain::plain_words;
+use avascope::train::{Event, Run, Trainable};
 use avascope::world::rows_to_jsonl;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -39,6 +41,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         .clone()
         .unwrap_or_else(|| PathBuf::from("runs").join(&file.train.method));
     file.out = Some(out.clone());
+    file.clone().with_absolute_paths().check_paths()?;
 
     // A folder that is there is locked before anything is loaded; a new one is made once everything is known to load, so
     // that a slip of the pen leaves no empty folder behind.
@@ -68,6 +71,17 @@ pub fn run(args: TrainArgs) -> Result<()> {
     {
         let bytes = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
         wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
+        if run.steps_taken() > file.train.steps {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "{} has taken {} steps, and `steps` is {}: --resume goes on and takes none back; ask for more steps, or begin another run",
+                    out.display(),
+                    run.steps_taken(),
+                    file.train.steps
+                ),
+            ));
+        }
         forget_after(&folder, run.steps_taken())?;
     } else {
         // What a run that ended before its first checkpoint left: its steps are not this run's.
@@ -218,9 +232,12 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
     folder.write("final/trainer_state.json", &state)?;
     if !args.quiet {
         let folder = folder.path().display();
-        say!(
-            "wrote     {folder}\nnext      avascope eval {folder}    or    avascope inspect {folder} --out map.html"
-        );
+        // A build without the page has no token view to offer.
+        let inspect = match super::inspect::is_built() {
+            true => format!("    or    avascope inspect {folder} --out map.html"),
+            false => String::new(),
+        };
+        say!("wrote     {folder}\nnext      avascope eval {folder}{inspect}");
     }
     printed.finish()
 }
@@ -276,6 +293,13 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
         }
         _ => RunFile::default(),
     };
+    let world = args.data.as_ref().unwrap_or(&file.data) == models::WORLD;
+    if args.world_rows.is_some() && !world {
+        return Err(exit::with_code(
+            exit::USAGE,
+            "--world-rows goes with --data world; --limit takes the first rows of a file",
+        ));
+    }
     macro_rules! take_flag {
         ($($from:expr => $to:expr),* $(,)?) => { $(if let Some(value) = $from.clone() { $to = value; })* };
     }
@@ -290,6 +314,10 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
         args.batch_size => file.train.batch_size,
         args.gradient_accumulation_steps => file.train.gradient_accumulation_steps,
         args.learning_rate => file.train.learning_rate,
+        args.warmup_ratio => file.train.warmup_ratio,
+        args.weight_decay => file.train.weight_decay,
+        args.max_grad_norm => file.train.max_grad_norm,
+        args.group_by_length => file.train.group_by_length,
         args.max_length => file.train.max_length,
         args.held_out => file.train.held_out,
         args.eval_steps => file.train.eval_steps,
@@ -303,23 +331,34 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
     file.out = args.out.clone().or(file.out);
     file.limit = args.limit.or(file.limit);
     file.train.head_learning_rate = args.head_learning_rate.or(file.train.head_learning_rate);
-    match args.trainable.as_deref() {
-        Some("full") => file.train.trainable = Trainable::Full,
-        Some("heads") => file.train.trainable = Trainable::Heads,
-        Some(_) if !matches!(file.train.trainable, Trainable::Lora(_)) => {
-            file.train.trainable = Trainable::Lora(LoraConfig::default());
-        }
-        _ => {}
+    if let Some(name) = &args.lr_scheduler_type {
+        file.train.lr_scheduler_type = word("lr-scheduler-type", name)?;
     }
-    if args.lora_r.is_some() || args.lora_alpha.is_some() {
+    if let Some(name) = &args.truncation {
+        file.train.truncation = word("truncation", name)?;
+    }
+    if let Some(wanted) = args.trainable.as_deref().and_then(Trainable::named) {
+        // An adapter keeps the settings that a file gave it.
+        let kept = matches!(
+            (&wanted, &file.train.trainable),
+            (Trainable::Lora(_), Trainable::Lora(_))
+        );
+        if !kept {
+            file.train.trainable = wanted;
+        }
+    }
+    if args.lora_r.is_some() || args.lora_alpha.is_some() || args.lora_targets.is_some() {
         let Trainable::Lora(lora) = &mut file.train.trainable else {
             return Err(exit::with_code(
                 exit::USAGE,
-                "--lora-r and --lora-alpha go with --trainable lora",
+                "--lora-r, --lora-alpha and --lora-targets go with --trainable lora",
             ));
         };
         lora.r = args.lora_r.unwrap_or(lora.r);
         lora.alpha = args.lora_alpha.unwrap_or(lora.alpha);
+        if let Some(targets) = &args.lora_targets {
+            lora.targets.clone_from(targets);
+        }
     }
     for option in &args.options {
         let (name, value) = option.split_once('=').ok_or_else(|| {
@@ -328,7 +367,19 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
                 format!("--option takes NAME=VALUE, and got `{option}`"),
             )
         })?;
-        // A value that is not JSON is a word: `cer=logsigmoid` needs no quotes.
+        // A value that is not JSON is a word: `cer=logsigmoid` needs no quotes. Neither is a number beyond all bounds.
+        if value
+            .parse::<f64>()
+            .is_ok_and(|number| number.is_infinite())
+            && value.contains(|c: char| c.is_ascii_digit())
+        {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "--option {option}: {value} is larger than any number that can be counted with; the largest is 1.8e308"
+                ),
+            ));
+        }
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         match file.train.options.as_object_mut() {
             Some(options) => options.insert(name.into(), value),
@@ -340,5 +391,19 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
             }
         };
     }
+    if file.limit == Some(0) {
+        return Err(exit::with_code(
+            exit::USAGE,
+            "`limit` is 0, which leaves no row; take at least 1",
+        ));
+    }
     Ok(file)
+}
+
+/// A setting by its name in files of settings.
+fn word<T: DeserializeOwned>(flag: &str, name: &str) -> Result<T> {
+    serde_json::from_value(name.into()).map_err(|error| {
+        let said = plain_words(&error.to_string());
+        exit::with_code(exit::USAGE, format!("--{flag} {name}: {said}"))
+    })
 }

@@ -15,12 +15,17 @@ use avascope::train::{
     EncodedRow, InterventionPlan, LoadedModel, Question, Seen, SkippedRow, TrustEntry, Truth,
     TruthData, TruthKind, TruthOptions, TruthResult, WordFloor,
 };
+use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
+
+/// Tokens of an answer that interventions change where nothing is said.
+const TOKENS: usize = 4;
 
 /// A truth as asked for, with its file read.
 pub struct Wanted {
     truth: &'static Truth,
-    file: Option<PathBuf>,
+    /// The file with the digest of what was read of it.
+    file: Option<(PathBuf, String)>,
     data: TruthData,
 }
 
@@ -44,54 +49,90 @@ pub fn read(asked: &[String]) -> Result<Vec<Wanted>> {
         named.push((truth, file));
     }
     let read = |(truth, file): (_, Option<PathBuf>)| {
+        let (data, digest) = read_data(truth, file.as_deref())?;
         Ok(Wanted {
             truth,
-            data: read_data(truth, file.as_deref())?,
-            file,
+            data,
+            file: file.zip(digest),
         })
     };
     named.into_iter().map(read).collect()
 }
 
-/// Refuses truths for an ensemble: results are kept for one checkpoint's map, and its members' average is another map.
-pub fn check_map(args: &EvalArgs) -> Result<()> {
+/// Refuses truths for an ensemble: results are kept for one checkpoint's map, and its members' average is another map. And
+/// settings of interventions where none are made.
+pub fn check_map(args: &EvalArgs, wanted: &[Wanted]) -> Result<()> {
+    let usage = |message: &str| Err(exit::with_code(exit::USAGE, message));
+    let intervenes = |wanted: &Wanted| wanted.truth.kind == TruthKind::Intervention;
+    if (args.interventions.is_some() || args.truth_seed.is_some()) && !wanted.iter().any(intervenes)
+    {
+        return usage("--interventions and --truth-seed go with --truth intervention");
+    }
     if args.truths.is_empty() || args.run.ignorance.ignorance != Some(IgnoranceChoice::Ensemble) {
         return Ok(());
     }
-    Err(exit::with_code(
-        exit::USAGE,
+    usage(
         "--truth holds the map of one checkpoint against a truth, and --ignorance ensemble shows the average of several; ask one of them at a time",
-    ))
+    )
 }
 
-/// Refuses a truth's file that is not there; `asked` is how it was asked for.
+/// Refuses a truth's file that is not there; `asked` is how it was asked for. A pipe is as good as a file.
 pub(super) fn check_file(file: Option<&Path>, asked: &str) -> Result<()> {
-    match file {
-        Some(file) if !file.is_file() => Err(exit::with_code(
+    let wrong = |why| match file {
+        Some(file) => Err(exit::with_code(
             exit::USAGE,
-            format!("{asked}: there is no file {}", file.display()),
+            format!("{asked}: {why} {}", file.display()),
         )),
+        None => Ok(()),
+    };
+    match file.map(std::fs::metadata) {
+        Some(Ok(found)) if found.is_dir() => wrong("one file is needed, and this is a folder:"),
+        Some(Err(_)) => wrong("there is no file"),
         _ => Ok(()),
     }
 }
 
-/// Reads a truth's own file.
-pub(super) fn read_data(truth: &Truth, file: Option<&Path>) -> Result<TruthData> {
+/// Reads a truth's own file, with the SHA-256 that tells it from others: of the file, or of what came out of a pipe, which
+/// can be read once.
+pub(super) fn read_data(truth: &Truth, file: Option<&Path>) -> Result<(TruthData, Option<String>)> {
     let Some(file) = file else {
-        return Ok(TruthData::None);
+        return Ok((TruthData::None, None));
     };
     let name = file.display().to_string();
-    Ok(match truth.kind {
+    let bytes = || crate::files::read_bytes(file);
+    let (data, of_content) = match truth.kind {
         TruthKind::Steps => {
-            TruthData::Traces(read_traces(&crate::files::read_bytes(file)?, &name)?)
+            let bytes = bytes()?;
+            (
+                TruthData::Traces(read_traces(&bytes, &name)?),
+                sha256(&bytes),
+            )
         }
         TruthKind::Lexicon => {
-            TruthData::Lexicon(read_lexicon(&crate::files::read_bytes(file)?, &name)?)
+            let bytes = bytes()?;
+            (
+                TruthData::Lexicon(read_lexicon(&bytes, &name)?),
+                sha256(&bytes),
+            )
         }
         TruthKind::Edits | TruthKind::Spans | TruthKind::Intervention => {
-            TruthData::Rows(crate::files::read_rows(file)?)
+            let rows = crate::files::read_rows(file)?;
+            let fingerprint = fingerprint(&rows);
+            (TruthData::Rows(rows), fingerprint)
         }
-    })
+    };
+    let digest = match file.is_file() {
+        true => super::fetch::sha256_of(file)?,
+        false => of_content,
+    };
+    Ok((data, Some(digest)))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Makes a truth ready for a model; rows without a token are named and left out. `scored` are the rows that are scored
@@ -149,8 +190,8 @@ pub fn measure(
         ..TruthOptions::default()
     };
     let plan = InterventionPlan {
-        tokens_per_answer: args.interventions,
-        seed: args.truth_seed,
+        tokens_per_answer: args.interventions.unwrap_or(TOKENS),
+        seed: args.truth_seed.unwrap_or(0),
     };
     // A damaged file is told before anything is computed.
     let mut trust = run.trust_file()?;
@@ -220,10 +261,24 @@ pub fn print(results: &[TruthResult], provenance: &Provenance) -> Result<()> {
         print_line(&format!("  {}", result.rule))?;
         print_line(&match provenance.trust {
             Trust::Checked => format!("map: checked · {}", provenance.checked.join("; ")),
-            Trust::Exploratory => "map: exploratory".into(),
+            Trust::Exploratory => format!("map: exploratory{}", why_exploratory(results)),
         })?;
     }
     Ok(())
+}
+
+/// Why a map is exploratory although nothing is wrong with it.
+fn why_exploratory(results: &[TruthResult]) -> &'static str {
+    match results
+        .iter()
+        .all(|result| result.passes() && !Truth::is_labelled(&result.truth))
+    {
+        true => {
+            " · interventions alone make no map checked: hold it against people's labels, too (--truth edits, spans, steps or lexicon)"
+        }
+        // What was not passed, or is undecided, has been said.
+        false => "",
+    }
 }
 
 /// What a truth's data are called in records: a file's own name, without its folder, and in brackets what tells it from
@@ -232,12 +287,20 @@ fn data_name(run: &OpenRun, args: &EvalArgs, wanted: &Wanted) -> Result<String> 
     let rows = || -> Result<String> {
         match args.data.as_deref() {
             Some(data) => file_name(Path::new(data)),
-            None => Ok(format!("held-out rows ({})", digest(&run.held_out_path())?)),
+            None => {
+                let digest = super::fetch::sha256_of(&run.held_out_path())?;
+                Ok(with_digest("held-out rows", &digest))
+            }
         }
     };
     let mut name = match (&wanted.file, wanted.truth.kind) {
-        (Some(file), TruthKind::Lexicon) => format!("{} with {}", file_name(file)?, rows()?),
-        (Some(file), _) => file_name(file)?,
+        (Some((file, digest)), kind) => {
+            let own = with_digest(&own_name(file), digest);
+            match kind {
+                TruthKind::Lexicon => format!("{own} with {}", rows()?),
+                _ => own,
+            }
+        }
         (None, _) => rows()?,
     };
     if let Some(limit) = args.limit {
@@ -246,7 +309,8 @@ fn data_name(run: &OpenRun, args: &EvalArgs, wanted: &Wanted) -> Result<String> 
     if wanted.truth.kind == TruthKind::Intervention {
         name += &format!(
             ", {} tokens an answer by seed {}",
-            args.interventions, args.truth_seed
+            args.interventions.unwrap_or(TOKENS),
+            args.truth_seed.unwrap_or(0)
         );
     }
     Ok(name)
@@ -254,20 +318,24 @@ fn data_name(run: &OpenRun, args: &EvalArgs, wanted: &Wanted) -> Result<String> 
 
 /// A file's own name with the digest of its content; rows that are no file have a name alone.
 fn file_name(path: &Path) -> Result<String> {
-    let name = path.file_name().map_or_else(
-        || path.display().to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    );
+    let name = own_name(path);
     Ok(match path.is_file() {
-        true => format!("{name} ({})", digest(path)?),
+        true => with_digest(&name, &super::fetch::sha256_of(path)?),
         false => name,
     })
 }
 
-/// The start of a file's SHA-256, enough to tell files apart.
-fn digest(path: &Path) -> Result<String> {
-    let whole = super::fetch::sha256_of(path)?;
-    Ok(format!("sha256 {}", &whole[..12]))
+/// A file's name without its folder.
+fn own_name(path: &Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// A name with the start of a SHA-256, enough to tell files of that name apart.
+fn with_digest(name: &str, sha256: &str) -> String {
+    format!("{name} (sha256 {})", &sha256[..12.min(sha256.len())])
 }
 
 /// The rows that the run was trained on, read again; an error where they are no longer the same.

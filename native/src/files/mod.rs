@@ -4,7 +4,7 @@
 mod parquet;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avascope::data::{DataError, Problem, Rows, read_json_report, read_values_report};
+use avascope::data::{DataError, Problem, Rows, read_json_report, read_strict, read_values_report};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{Read, Seek as _};
@@ -83,19 +83,21 @@ pub fn read_objects(path: &Path) -> Result<Vec<(usize, serde_json::Value)>> {
         Content::Table(values) => return Ok((1..).zip(values).collect()),
         Content::Bytes(bytes) => bytes,
     };
-    let bad = |line: usize, error: serde_json::Error| {
+    let bad = |line: usize, error: avascope::data::StrictError| {
         anyhow::anyhow!("{}, line {line}: {error}", shown(path))
     };
     if bytes.trim_ascii_start().starts_with(b"[") {
-        let values: Vec<serde_json::Value> =
-            serde_json::from_slice(&bytes).map_err(|error| bad(error.line(), error))?;
-        return Ok((1..).zip(values).collect());
+        let value = read_strict(&bytes).map_err(|error| bad(error.error.line(), error))?;
+        return Ok(match value {
+            serde_json::Value::Array(values) => (1..).zip(values).collect(),
+            value => vec![(1, value)],
+        });
     }
     (1..)
         .zip(bytes.split(|byte| *byte == b'\n'))
         .filter(|(_, line)| !line.trim_ascii().is_empty())
         .map(|(at, line)| {
-            let value = serde_json::from_slice(line).map_err(|error| bad(at, error))?;
+            let value = read_strict(line).map_err(|error| bad(at, error))?;
             Ok((at, value))
         })
         .collect()
@@ -107,7 +109,8 @@ enum Content {
 }
 
 fn content(path: &Path) -> Result<Content> {
-    if path != Path::new("-") {
+    // A pipe gives its bytes once: it is not looked into first.
+    if path != Path::new("-") && path.is_file() {
         let mut file = open(path)?;
         let mut magic = Vec::new();
         Read::by_ref(&mut file)

@@ -6,9 +6,13 @@ use std::fs;
 use std::path::Path;
 
 fn train(here: &Path, more: &str) -> Done {
+    let rows = match more.contains("--data") || more.contains("--world-rows") {
+        true => "",
+        false => "--world-rows 30",
+    };
     let done = avascope(
         here,
-        &format!("train -q --device cpu --steps 2 --batch-size 2 --world-rows 30 --out run {more}"),
+        &format!("train -q --device cpu --steps 2 --batch-size 2 --out run {rows} {more}"),
         &[],
     );
     let _ = fs::remove_dir_all(here.join("run"));

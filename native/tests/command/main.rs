@@ -15,3 +15,4 @@ mod score;
 mod support;
 mod truth;
 mod unpaired;
+mod wording;

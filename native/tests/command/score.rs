@@ -246,12 +246,6 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
         to_file,
         avascope(here, "score run --device cpu", &[]).code(0).out
     );
-    assert_eq!(
-        avascope(here, "score run --device cpu --limit 0", &[])
-            .code(0)
-            .out,
-        ""
-    );
     avascope(here, "score run --device nonsense", &[])
         .code(2)
         .says(&["nonsense"]);

@@ -144,10 +144,10 @@ fn table_and_page_show_every_truth_and_say_what_checked_means() {
     });
     let markdown = table(&results);
     for words in [
-        "A system's map is checked if it passed, with every seed, every truth that was asked for (spans on toxic <spans>.jsonl; intervention on the test rows)",
+        "A system's map is checked if it passed, with every seed, every truth that was asked for (spans on toxic &lt;spans>.jsonl; intervention on the test rows)",
         "| bradley_terry_sum | checked |",
         "| dpo | exploratory |",
-        "## Truth: spans on toxic <spans>.jsonl",
+        "## Truth: spans on toxic &lt;spans>.jsonl",
         "Answers with bad_spans or spans: token AUC on the marked parts. Passed: the lower end",
         "- bradley_terry_sum: passed with seeds 0, 1\n",
         ": passed with seed 0; not passed with seed 1\n",
@@ -158,6 +158,7 @@ fn table_and_page_show_every_truth_and_say_what_checked_means() {
     ] {
         assert!(markdown.contains(words), "no `{words}` in {markdown}");
     }
+    assert!(!markdown.contains("<s"), "{markdown}");
     let bars = |line: &str| line.replace("\\|", "").matches('|').count();
     let lines: Vec<&str> = markdown.lines().collect();
     for pair in lines.windows(2) {

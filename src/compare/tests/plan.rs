@@ -100,6 +100,10 @@ fn what_is_wrong_with_a_plan_is_said_with_the_way_out() {
             vec!["`test` is 0"],
         ),
         (
+            json!({"seeds": [0], "limit": 0, "method": [{"name": "ava_p"}]}),
+            vec!["`limit` is 0"],
+        ),
+        (
             json!({"seeds": [0], "resamples": 1, "method": [{"name": "ava_p"}]}),
             vec!["`resamples` is 1"],
         ),

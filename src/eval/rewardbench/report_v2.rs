@@ -29,6 +29,30 @@ pub struct ScoredRowV2 {
     pub scores: Vec<f64>,
 }
 
+impl ScoredRowV2 {
+    /// Whether its answers can be ranked; in words what is wrong otherwise.
+    ///
+    /// # Errors
+    /// No right or no wrong answer, or, outside Ties, several right ones.
+    pub fn check(&self) -> Result<(), String> {
+        let (right, all) = (self.num_correct, self.scores.len());
+        let (ok, needed) = match self.subset == TIES {
+            true => (
+                (1..all).contains(&right),
+                "at least one right and one wrong answer are needed",
+            ),
+            false => (
+                right == 1 && all >= 2,
+                "one right answer first and at least one wrong one are needed",
+            ),
+        };
+        match ok {
+            true => Ok(()),
+            false => Err(format!("{right} of {all} answers are right: {needed}")),
+        }
+    }
+}
+
 /// Result of one subset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubsetResultV2 {
@@ -142,14 +166,10 @@ pub fn report_v2(rows: &[ScoredRowV2], bootstrap: &Bootstrap) -> Result<ReportV2
             for i in members {
                 let row = &rows[*i];
                 // The first answer is the right one, and the only one.
-                if row.num_correct != 1 || row.scores.len() < 2 {
+                if let Err(reason) = row.check() {
                     return Err(EvalError::File {
-                        what: format!("row {} of {name}", row.id),
-                        reason: format!(
-                            "{} of {} answers are right: one right answer first and at least one wrong one are needed",
-                            row.num_correct,
-                            row.scores.len()
-                        ),
+                        what: format!("row {} (id {}, subset {name})", i + 1, row.id),
+                        reason,
                     });
                 }
                 results[*i] = best_of_several(&row.scores)?;
@@ -309,8 +329,11 @@ mod tests {
             let error = report_v2(&[row], &Bootstrap::OFF).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         };
-        bad(row("Math", "7", 2, &[1.0, 0.0, 0.5]), "row 7 of Math");
-        bad(row("Math", "7", 1, &[1.0]), "row 7 of Math");
+        bad(
+            row("Math", "7", 2, &[1.0, 0.0, 0.5]),
+            "row 1 (id 7, subset Math)",
+        );
+        bad(row("Math", "7", 1, &[1.0]), "row 1 (id 7, subset Math)");
         bad(row("Math", "7", 1, &[1.0, f64::NAN]), "NaN");
         bad(row(TIES, "x", 1, &[1.0, 0.0]), "ties row x");
         assert!(report_v2(&[], &Bootstrap::OFF).is_err());

@@ -3,6 +3,7 @@
 
 use crate::data::Content;
 use crate::eval::EvalError;
+use crate::plain::plain_words;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,7 +68,8 @@ pub fn read_rows(
         };
         let row: Published = serde_json::from_value(object).map_err(|error| {
             bad(format!(
-                "{error}; needed: id, subset, prompt, chosen and rejected (texts in version 1, lists of texts in version 2)"
+                "{}; needed: id, subset, prompt, chosen and rejected (texts in version 1, lists of texts in version 2)",
+                plain_words(&error.to_string())
             ))
         })?;
         let (found, right, wrong) = match (row.chosen, row.rejected) {

@@ -1,6 +1,6 @@
 //! What a comparison is asked to be, and whether a folder belongs to it.
 
-use crate::{exit, models};
+use crate::{exit, models, settings};
 use anyhow::{Context as _, Result};
 use avascope::compare::{self, CompareConfig, FIXED_TRAIN_KEYS};
 use serde_json::{Value, json};
@@ -12,27 +12,19 @@ pub(super) const IDENTITY: &str = "compare.json";
 
 /// Reads the configuration; what it says in vain is an error.
 pub(super) fn read(path: &Path) -> Result<CompareConfig> {
-    let usage = |message: String| exit::with_code(exit::USAGE, message);
-    let text = fs::read_to_string(path)
-        .map_err(|error| usage(format!("cannot read {}: {error}", path.display())))?;
-    let wrong = |error: toml::de::Error| {
-        usage(format!(
-            "{}: {}",
-            path.display(),
-            error.to_string().trim_end()
-        ))
-    };
-    let config: CompareConfig = toml::from_str(&text).map_err(wrong)?;
-    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let (config, table): (CompareConfig, _) = settings::read(path)?;
     if let Some(toml::Value::Table(train)) = table.get("train")
         && let Some(key) = FIXED_TRAIN_KEYS
             .iter()
             .find(|key| train.contains_key(**key))
     {
-        return Err(usage(format!(
-            "{}: `{key}` under [train] has no say in a comparison: methods and options stand under [[method]], `seeds`, `test` and `validation` at the top, and every method takes all its steps",
-            path.display()
-        )));
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "{}: `{key}` under [train] has no say in a comparison: methods and options stand under [[method]], `seeds`, `test` and `validation` at the top, and every method takes all its steps",
+                path.display()
+            ),
+        ));
     }
     Ok(config)
 }

@@ -1,6 +1,5 @@
 //! The truths of `[[truth]]`: their files are read and checked before anything is trained.
 
-use super::super::fetch::sha256_of;
 use super::super::truths::{check_file, read_data, ready, word_floor};
 use anyhow::{Context as _, Result};
 use avascope::compare::{Checks, CompareError, Plan};
@@ -31,10 +30,9 @@ impl Sources {
         };
         for (entry, truth) in plan.config.truths.iter().zip(&plan.truths) {
             let file = path(&entry.file);
-            sources.data.push(read_data(truth, file.as_deref())?);
-            if let Some(file) = file {
-                let digest =
-                    sha256_of(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let (data, digest) = read_data(truth, file.as_deref())?;
+            sources.data.push(data);
+            if let Some((file, digest)) = file.zip(digest) {
                 let place = std::path::absolute(&file).unwrap_or(file);
                 let name = format!("{} on {}", entry.kind, place.display());
                 sources.digests.insert(name, digest.into());

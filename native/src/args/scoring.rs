@@ -1,7 +1,8 @@
-//! What asks a trained run: `score`, `eval`, `inspect`, `laplace`.
+//! What works on a trained run: `laplace`, `score`, `eval`, `inspect`, `rewardbench`.
 
 use super::ModelArgs;
-use super::values::{batch_size, share, tokens_per_answer};
+use super::readers::{batch_size, most_rows, share, tokens_per_answer};
+use avascope::train::ignorance::Dropout;
 use clap::{Args as ClapArgs, ValueHint};
 use std::path::PathBuf;
 
@@ -34,7 +35,7 @@ pub struct RunArgs {
 
 /// How ignorance is estimated: how far the mean itself may be off for want of data. It is another number than the
 /// method's own spread.
-#[derive(ClapArgs, Debug, Clone)]
+#[derive(ClapArgs, Debug, Clone, Default)]
 #[command(next_help_heading = "Ignorance")]
 pub struct IgnoranceArgs {
     /// laplace (fitted by `avascope laplace RUN`), ensemble (with --member) or dropout.
@@ -46,28 +47,30 @@ pub struct IgnoranceArgs {
     /// Another run of the same method with another seed; may be given again.
     #[arg(long = "member", value_hint = ValueHint::DirPath, value_name = "RUN")]
     pub members: Vec<PathBuf>,
-    /// Share of the units that dropout drops.
-    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
-    pub dropout_rate: f64,
-    /// Dropout masks to draw: each costs a pass over the rows.
-    #[arg(long, default_value_t = 32, value_name = "N")]
-    pub dropout_samples: usize,
-    /// Seed of the dropout masks.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub dropout_seed: u64,
+    /// Share of the units that dropout drops (with --ignorance dropout) [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub dropout_rate: Option<f64>,
+    /// Dropout masks to draw: each costs a pass over the rows [default: 32]
+    #[arg(long, value_name = "N")]
+    pub dropout_samples: Option<usize>,
+    /// Seed of the dropout masks [default: 0]
+    #[arg(long, value_name = "N")]
+    pub dropout_seed: Option<u64>,
 }
 
-impl Default for IgnoranceArgs {
-    /// Nothing is asked for.
-    fn default() -> Self {
-        Self {
-            ignorance: None,
-            laplace: None,
-            members: Vec::new(),
-            dropout_rate: 0.1,
-            dropout_samples: 32,
-            dropout_seed: 0,
+impl IgnoranceArgs {
+    /// What dropout does where it is asked for.
+    pub fn dropout(&self) -> Dropout {
+        Dropout {
+            rate: self.dropout_rate.unwrap_or(0.1),
+            samples: self.dropout_samples.unwrap_or(32),
+            seed: self.dropout_seed.unwrap_or(0),
         }
+    }
+
+    /// Whether anything is said of dropout.
+    pub fn names_dropout(&self) -> bool {
+        self.dropout_rate.is_some() || self.dropout_samples.is_some() || self.dropout_seed.is_some()
     }
 }
 
@@ -84,6 +87,7 @@ pub enum IgnoranceChoice {
 
 /// `avascope laplace`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct LaplaceArgs {
     /// Run.
     #[command(flatten)]
@@ -106,6 +110,7 @@ pub struct LaplaceArgs {
 
 /// `avascope score`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct ScoreArgs {
     /// Run.
     #[command(flatten)]
@@ -114,7 +119,7 @@ pub struct ScoreArgs {
     #[arg(long, short, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
     /// Most rows.
-    #[arg(long)]
+    #[arg(long, value_parser = most_rows)]
     pub limit: Option<usize>,
     /// Write here instead of to standard output.
     #[arg(long, short, value_hint = ValueHint::FilePath)]
@@ -123,6 +128,7 @@ pub struct ScoreArgs {
 
 /// `avascope eval`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct EvalArgs {
     /// Run.
     #[command(flatten)]
@@ -131,7 +137,7 @@ pub struct EvalArgs {
     #[arg(long, short, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
     /// Most rows.
-    #[arg(long)]
+    #[arg(long, value_parser = most_rows)]
     pub limit: Option<usize>,
     /// Hold the token map against a truth that it was not trained on; may be given again.
     ///
@@ -146,12 +152,12 @@ pub struct EvalArgs {
     /// `exploratory`: intervention alone makes no map checked. Rows whose answer was trained on are left out.
     #[arg(long = "truth", value_name = "KIND[=FILE]")]
     pub truths: Vec<String>,
-    /// Tokens of each answer that --truth intervention changes.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = tokens_per_answer)]
-    pub interventions: usize,
-    /// Seed of what --truth intervention draws.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub truth_seed: u64,
+    /// Tokens of each answer that --truth intervention changes [default: 4]
+    #[arg(long, value_name = "N", value_parser = tokens_per_answer)]
+    pub interventions: Option<usize>,
+    /// Seed of what --truth intervention draws [default: 0]
+    #[arg(long, value_name = "N")]
+    pub truth_seed: Option<u64>,
     /// Exit with 1 where the pair accuracy is below this.
     #[arg(long, value_parser = share)]
     pub min_accuracy: Option<f64>,
@@ -162,6 +168,7 @@ pub struct EvalArgs {
 
 /// `avascope inspect`.
 #[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct InspectArgs {
     /// Run.
     #[command(flatten)]
@@ -170,9 +177,61 @@ pub struct InspectArgs {
     #[arg(long, short, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
     /// Most rows.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = most_rows)]
     pub limit: usize,
     /// The HTML file.
     #[arg(long, short, default_value = "token-map.html", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
+}
+
+/// `avascope rewardbench`.
+#[derive(ClapArgs, Debug)]
+#[command(allow_negative_numbers = true)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["run", "scores"]))]
+pub struct RewardBenchArgs {
+    /// Folder of the run that scores the rows of --data.
+    #[arg(value_hint = ValueHint::DirPath, requires = "data")]
+    pub run: Option<PathBuf>,
+    /// The rows as published (allenai/reward-bench or allenai/reward-bench-2): Parquet or JSON Lines.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "run")]
+    pub data: Option<PathBuf>,
+    /// Scores instead of a run: the public code's eval-set-scores file of either version, or JSON Lines of subset,
+    /// scores_chosen, scores_rejected (version 1) or id, subset, num_correct, scores (version 2).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub scores: Option<PathBuf>,
+    /// Accuracy on one of the prior test sets (anthropic_helpful, anthropic_hhh, shp, summarize), for the overall score
+    /// of version 1 that counts them; may be given again.
+    #[arg(long = "prior", value_name = "NAME=ACCURACY")]
+    pub prior: Vec<String>,
+    /// Write the public code's files into this folder: eval-set/, eval-set-scores/, and for version 1 a summary and one
+    /// line a prompt.
+    #[arg(long, short, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Name of the model in the files; the run's model where absent.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Give prompt and answer to the model one behind the other, also where its tokenizer has a chat template.
+    #[arg(long)]
+    pub no_chat_template: bool,
+    /// Most rows.
+    #[arg(long, value_parser = most_rows)]
+    pub limit: Option<usize>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A checkpoint of the run; the last one where absent.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub checkpoint: Option<PathBuf>,
+    /// The model, where it is no longer where the run found it.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Answers that are scored together.
+    #[arg(long, value_parser = batch_size)]
+    pub batch_size: Option<usize>,
+    /// How a sequence's reward is spread over its tokens; `avascope methods --credits` lists the ways.
+    #[arg(long, value_name = "NAME", default_value = "own")]
+    pub credit: String,
 }

@@ -1,4 +1,4 @@
-//! Values that are more than a number: each reader says what would be right.
+//! Readers of values that not every number or text can be.
 
 /// Reads a SHA-256, in lower case.
 pub fn sha256(text: &str) -> Result<String, String> {
@@ -29,5 +29,22 @@ pub fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("a share from 0 to 1 is needed".into()),
+    }
+}
+
+/// Reads a number of rows to use at most.
+pub fn most_rows(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 rows leave nothing to do; ask for at least 1".into()),
+        Ok(rows) => Ok(rows),
+        Err(error) => Err(format!("{error}; a number of rows is needed")),
+    }
+}
+
+/// Reads a number of things of which at least one is needed.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("a whole number, 1 or more, is needed".into()),
     }
 }
