@@ -95,7 +95,7 @@ pub enum Command {
 #[derive(ClapArgs, Debug, Clone)]
 #[command(next_help_heading = "Rows and model")]
 pub struct ModelArgs {
-    /// `world` (built in, a vocabulary of some 350 words, for its own rows only), a Hugging Face directory, a .gguf file, or a
+    /// `world` (built in, a vocabulary of some 80 words, for its own rows only), a Hugging Face directory, a .gguf file, or a
     /// llama2.c .bin file. Where absent: `world` for train and bench, the run's own for a run.
     #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
