@@ -37,7 +37,7 @@ pub enum OpenError {
         /// The tokenizer's file.
         tokenizer: String,
         /// What does not fit.
-        error: crate::text::TextError,
+        error: Box<crate::text::TextError>,
     },
     /// A file is missing.
     #[error("`{missing}` is missing beside {found:?}")]
@@ -102,7 +102,7 @@ pub fn open_model(
             let tokenizer = read.map_err(|error| OpenError::Pair {
                 model: model.into(),
                 tokenizer: tokenizer.into(),
-                error,
+                error: Box::new(error),
             })?;
             (decoder, tokenizer)
         } else {

@@ -104,11 +104,16 @@ fn short_name(path: &str) -> String {
     }
 }
 
-/// A kernel's text without what the two logs lay out differently: white space and commas.
+/// A kernel's text without what the two logs lay out differently: white space, and commas before a closing bracket.
 fn bare(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_whitespace() && *c != ',')
-        .collect()
+    let mut bare = String::with_capacity(text.len());
+    for c in text.chars().filter(|c| !c.is_whitespace()) {
+        if matches!(c, ')' | ']' | '}') && bare.ends_with(',') {
+            bare.pop();
+        }
+        bare.push(c);
+    }
+    bare
 }
 
 /// Threads of a workgroup, by kernel. One that was compiled for several sizes has them for tensors smaller than a
@@ -123,14 +128,15 @@ fn threads(compilations: &str) -> BTreeMap<String, u64> {
             let (dims, rest) = rest.split_once("cube_dim: ")?.1.split_once('}')?;
             let (_, info) = rest.split_once("info: ")?;
             let info = bare(info);
-            let info = match info.strip_suffix('}')? {
+            let info = match info.strip_suffix('}')?.trim_end_matches(',') {
                 "None" => "Noinfo",
                 info => info,
             };
             let threads = ["x:", "y:", "z:"].iter().try_fold(1u64, |product, axis| {
                 product.checked_mul(number_behind(&bare(dims), axis)?)
             })?;
-            Some((format!("{}:{info}", bare(kernel)), threads))
+            let kernel = bare(kernel);
+            Some((format!("{}:{info}", kernel.trim_end_matches(',')), threads))
         };
         if let Some((kernel, threads)) = read() {
             let known = found.entry(kernel).or_insert(0);
@@ -175,13 +181,8 @@ fn outputs(bare: &str, groups: u64) -> Option<u64> {
         "stage_size:StageSize{",
     ] {
         let sizes = bare.split_once(part)?.1.split('}').next()?;
-        // `m:8n:8k:1`: a name may stand right behind a number.
         for axis in ["m:", "n:"] {
-            let rest = sizes.split_once(axis)?.1;
-            let end = rest
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            area = area.checked_mul(rest[..end].parse().ok()?)?;
+            area = area.checked_mul(number_behind(sizes, axis)?)?;
         }
     }
     Some(area)
@@ -338,8 +339,8 @@ nothing that can be read
 
     #[test]
     fn numbers_are_those_of_whole_names() {
-        assert_eq!(number_behind("Info{in:3n:4}", "n:"), Some(4));
-        assert_eq!(number_behind("{n:12dtype", "n:"), Some(12));
+        assert_eq!(number_behind("Info{in:3,n:4}", "n:"), Some(4));
+        assert_eq!(number_behind("{n:12,dtype", "n:"), Some(12));
         assert_eq!(number_behind("{in:3}", "n:"), None);
     }
 }
