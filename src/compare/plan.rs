@@ -216,9 +216,8 @@ fn check_settings(config: &CompareConfig) -> Result<(), CompareError> {
     if config.test == 0.0 && config.test_data.is_none() {
         return wrong("`test` is 0 and there is no `test_data`: no row would be left to test on");
     }
-    let limits = config.truths.iter().map(|truth| truth.limit);
-    if limits.chain([config.limit]).any(|limit| limit == Some(0)) {
-        return wrong("a `limit` is 0, which leaves no row; take at least 1");
+    if config.limit == Some(0) {
+        return wrong("`limit` is 0, which leaves no row; take at least 1");
     }
     if !(100..=100_000).contains(&config.resamples) {
         return wrong(format!(

@@ -317,8 +317,8 @@ mod tests {
             [
                 "Gather",
                 "KernelBinop<MulOp>",
-                "ReduceKernel",
-                "MatmulEntry"
+                "MatmulEntry",
+                "ReduceKernel"
             ]
         );
         // A step: one gather of 4 ms, and three of each other of 1 ms each.
