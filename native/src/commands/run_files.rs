@@ -9,147 +9,28 @@
 //! final/            the trained model as a Hugging Face directory or PEFT adapter, the reward head, and trainer_state.json
 //! ```
 
+mod file;
+mod rows;
+
+pub use file::RunFile;
+pub use rows::{check_world_rows, read_source, take, training_rows, warn_of_known};
+
 use super::open_device;
 use crate::args::{IgnoranceArgs, IgnoranceChoice, RunArgs};
 use crate::talk::say;
-use crate::{exit, folder, models, settings};
+use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
 use avascope::credit;
-use avascope::data::{Content, Rows, split_by_hash};
+use avascope::data::Rows;
 use avascope::reward::Trust;
 use avascope::text::EncodeOptions;
 use avascope::train::{
-    CheckpointSummary, EncodedRow, LoadedModel, Scored, Scorer, SkippedRow, TrainConfig,
-    TrainError, TrustFile, checkpoint_digest, describe_checkpoint, encode_usable_rows,
+    CheckpointSummary, EncodedRow, LoadedModel, Scored, Scorer, SkippedRow, TrainError, TrustFile,
+    checkpoint_digest, describe_checkpoint, encode_usable_rows,
     ignorance::{Dropout, LaplaceFit, combine},
 };
-use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-
-/// A run as a file: where its model and rows come from, and its configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RunFile {
-    /// Model: `world`, a directory or a file.
-    pub model: String,
-    /// The tokenizer that goes with it, where it is a file of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokenizer: Option<PathBuf>,
-    /// Rows: `world` or a file.
-    pub data: String,
-    /// Answers to hold those of `data` against, where a method learns from two sets of answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub against: Option<PathBuf>,
-    /// Rows of the built-in world, where `data` is `world`.
-    pub world_rows: usize,
-    /// Rows held out, where they have a file of their own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eval_data: Option<PathBuf>,
-    /// Most rows to use.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// Device.
-    pub device: String,
-    /// The run's folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub out: Option<PathBuf>,
-    /// The configuration proper.
-    pub train: TrainConfig,
-}
-
-impl Default for RunFile {
-    fn default() -> Self {
-        Self {
-            model: models::WORLD.into(),
-            tokenizer: None,
-            data: models::WORLD.into(),
-            against: None,
-            world_rows: 3000,
-            eval_data: None,
-            limit: None,
-            device: "auto".into(),
-            out: None,
-            train: TrainConfig::default(),
-        }
-    }
-}
-
-impl RunFile {
-    /// Reads a TOML file; an unknown or ill-typed setting is an error with its line.
-    pub fn read(path: &Path) -> Result<Self> {
-        Ok(settings::read(path)?.0)
-    }
-
-    /// Reads the file that a run wrote of itself, in which nothing is left to defaults: one that was cut, or emptied, is not
-    /// taken for another run's settings.
-    pub fn of_run(path: &Path) -> Result<Self> {
-        let (file, table): (Self, _) = settings::read(path)?;
-        let missing = ["model", "data", "train"]
-            .iter()
-            .find(|name| !table.contains_key(**name));
-        match missing {
-            None => Ok(file),
-            Some(missing) => Err(exit::with_code(
-                exit::DATA,
-                format!(
-                    "{} is not complete: it has no `{missing}`; write the run's settings into it again (`avascope train` takes them with --config)",
-                    path.display()
-                ),
-            )),
-        }
-    }
-
-    /// The same with paths that hold from any folder.
-    pub fn with_absolute_paths(mut self) -> Self {
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
-        for source in [&mut self.model, &mut self.data] {
-            // `world` is built in, and `-` is standard input.
-            if source != models::WORLD && source != "-" {
-                *source = absolute(Path::new(source)).display().to_string();
-            }
-        }
-        for path in [
-            &mut self.tokenizer,
-            &mut self.against,
-            &mut self.eval_data,
-            &mut self.out,
-        ] {
-            *path = path.as_deref().map(absolute);
-        }
-        self
-    }
-
-    /// Refuses a path that is no UTF-8 text, before anything is made: the run's own file of settings could not hold it.
-    pub fn check_paths(&self) -> Result<()> {
-        let paths = [
-            ("--out", &self.out),
-            ("--tokenizer", &self.tokenizer),
-            ("--eval-data", &self.eval_data),
-        ];
-        for (flag, path) in paths {
-            if let Some(path) = path
-                && path.to_str().is_none()
-            {
-                return Err(exit::with_code(
-                    exit::USAGE,
-                    format!(
-                        "{flag} {}: this path is no UTF-8 text, and run.toml, which names it, is; choose another path, or rename the folder",
-                        path.display()
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The file as text.
-    pub fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string(self)?)
-    }
-}
 
 /// A run opened for scoring.
 pub struct OpenRun {
@@ -470,144 +351,6 @@ impl OpenRun {
     }
 }
 
-/// The rows that a run trains on and those that it holds out, as its settings say.
-pub fn training_rows(file: &RunFile, demonstrations: bool) -> Result<(Rows, Rows)> {
-    let fitting = |rows| match demonstrations {
-        true => chosen_only(rows),
-        false => rows,
-    };
-    let rows = match &file.against {
-        Some(against) => two_sets(file, against)?,
-        None => read_source(&file.data, file.world_rows, file.train.seed, demonstrations)?,
-    };
-    let rows = fitting(take(rows, file.limit));
-    Ok(match &file.eval_data {
-        Some(path) => {
-            let held_out = fitting(crate::files::read_rows(path)?);
-            if !demonstrations && matches!(held_out, Rows::Demonstrations(_)) {
-                return Err(exit::with_code(
-                    exit::DATA,
-                    format!(
-                        "{} holds demonstrations, and `{}` learns from pairs and is measured on pairs; give a file with the columns prompt, chosen and rejected, or leave --eval-data out",
-                        path.display(),
-                        file.train.method
-                    ),
-                ));
-            }
-            (rows, held_out)
-        }
-        None => split_by_hash(rows, file.train.held_out, "avascope"),
-    })
-}
-
-/// The answers of `--data` as desirable ones, and those of `--against` as undesirable ones.
-fn two_sets(file: &RunFile, against: &Path) -> Result<Rows> {
-    let wrong = |source: &str, why: &str| {
-        Err(exit::with_code(
-            exit::USAGE,
-            format!("--against: {source} {why}"),
-        ))
-    };
-    const LABELLED: &str = "labels its answers one by one (column label); it holds both sets already, so give it as --data alone";
-    let desirable = match read_source(&file.data, file.world_rows, file.train.seed, true)? {
-        Rows::Unpaired(_) => return wrong(&file.data, LABELLED),
-        rows => match chosen_only(rows) {
-            Rows::Demonstrations(rows) => rows,
-            _ => Vec::new(),
-        },
-    };
-    let undesirable = match crate::files::read_rows(against)? {
-        Rows::Demonstrations(rows) => rows,
-        Rows::Unpaired(_) => return wrong(&against.display().to_string(), LABELLED),
-        Rows::Preferences(_) => {
-            return wrong(
-                &against.display().to_string(),
-                "holds pairs; give a file of answers alone (columns prompt, completion), such as a base model's, or the pairs as --data alone",
-            );
-        }
-    };
-    Ok(Rows::unpaired(desirable, undesirable))
-}
-
-/// Says how many rows to be measured on were trained on.
-pub fn warn_of_known(train: &Rows, measured: &Rows) {
-    let known = Known::of(train).count(measured);
-    if known > 0 {
-        say!(
-            "warning   {known} of {} rows to be measured on were trained on: what is measured on them says nothing about new rows",
-            measured.len()
-        );
-    }
-}
-
-/// What rows train: prompts with their answers, by hash.
-struct Known {
-    answers: HashSet<u64>,
-    pairs: bool,
-}
-
-impl Known {
-    fn of(train: &Rows) -> Self {
-        Self {
-            answers: answers(train).into_iter().flatten().collect(),
-            pairs: matches!(train, Rows::Preferences(_)),
-        }
-    }
-
-    /// Rows of which both answers (of pairs that pairs trained) or any answer is known.
-    fn count(&self, rows: &Rows) -> usize {
-        let both = self.pairs && matches!(rows, Rows::Preferences(_));
-        let known = |row: &Vec<u64>| match both {
-            true => row.iter().all(|answer| self.answers.contains(answer)),
-            false => row.iter().any(|answer| self.answers.contains(answer)),
-        };
-        answers(rows).iter().filter(|row| known(row)).count()
-    }
-}
-
-/// Of each row the hashes of its prompt with each answer.
-fn answers(rows: &Rows) -> Vec<Vec<u64>> {
-    let hash = |prompt: &Content, answer: &Content| {
-        let mut hasher = DefaultHasher::new();
-        format!("{prompt:?} {answer:?}").hash(&mut hasher);
-        hasher.finish()
-    };
-    match rows {
-        Rows::Preferences(rows) => rows
-            .iter()
-            .map(|row| {
-                [&row.chosen, &row.rejected]
-                    .map(|answer| hash(&row.prompt, &answer.content))
-                    .to_vec()
-            })
-            .collect(),
-        Rows::Demonstrations(rows) => rows
-            .iter()
-            .map(|row| vec![hash(&row.prompt, &row.answer.content)])
-            .collect(),
-        Rows::Unpaired(rows) => rows
-            .iter()
-            .map(|row| vec![hash(&row.prompt, &row.answer.content)])
-            .collect(),
-    }
-}
-
-/// A method of demonstrations given pairs learns from the chosen answers, and given answers labelled one by one from the
-/// desirable ones.
-fn chosen_only(rows: Rows) -> Rows {
-    match &rows {
-        Rows::Preferences(_) => say!(
-            "note      the rows are pairs and demonstrations are wanted: the chosen answers are taken"
-        ),
-        Rows::Unpaired(all) => say!(
-            "note      the rows are labelled one by one and demonstrations are wanted: the {} undesirable ones (label false) are left out",
-            all.iter().filter(|row| !row.label).count()
-        ),
-        Rows::Demonstrations(_) => {}
-    }
-    rows.chosen_answers()
-}
-
 /// Flags that go with another estimate than the one asked for are a slip of the pen.
 fn check_ignorance(args: &IgnoranceArgs, credit: &str) -> Result<()> {
     let wrong = |why: &str| Err(exit::with_code(exit::USAGE, why.to_string()));
@@ -634,41 +377,4 @@ fn check_ignorance(args: &IgnoranceArgs, credit: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Reads rows: the built-in world's, a file's, or standard input's.
-pub fn read_source(
-    source: &str,
-    world_rows: usize,
-    seed: u64,
-    demonstrations: bool,
-) -> Result<Rows> {
-    if source == models::WORLD {
-        check_world_rows(world_rows)?;
-        return Ok(avascope::train::world_rows(
-            world_rows,
-            seed,
-            demonstrations,
-        ));
-    }
-    crate::files::read_rows(Path::new(source))
-}
-
-/// Most rows that are drawn from the built-in world: some gigabytes of text.
-const MAX_WORLD_ROWS: usize = 1_000_000;
-
-/// Refuses a number of rows of the built-in world that no machine holds.
-pub fn check_world_rows(rows: usize) -> Result<()> {
-    if (1..=MAX_WORLD_ROWS).contains(&rows) {
-        return Ok(());
-    }
-    Err(exit::with_code(
-        exit::USAGE,
-        format!("{rows} rows of the built-in world were asked for; ask for 1 to {MAX_WORLD_ROWS}"),
-    ))
-}
-
-/// The first `limit` rows.
-pub fn take(rows: Rows, limit: Option<usize>) -> Rows {
-    rows.first(limit.unwrap_or(usize::MAX))
 }

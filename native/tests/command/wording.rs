@@ -174,6 +174,14 @@ fn rows_that_do_not_fit_are_said_with_what_makes_them_so() {
     train(here, "--data pairs.jsonl --eval-data demos.jsonl")
         .code(3)
         .says(&["demos.jsonl holds demonstrations", "`ava_p`", "--eval-data"]);
+    fs::write(
+        here.join("labelled.jsonl"),
+        "{\"prompt\":\"p\",\"completion\":\"a cake\",\"label\":false}\n",
+    )
+    .unwrap();
+    train(here, "--data pairs.jsonl --eval-data labelled.jsonl")
+        .code(3)
+        .says(&["labelled.jsonl holds answers labelled one by one"]);
     let twice = PAIR.replace("\"prompt\"", "\"chosen\":\"x\",\"prompt\"");
     fs::write(here.join("twice.jsonl"), format!("{PAIR}\n{twice}\n")).unwrap();
     train(here, "--data twice.jsonl")

@@ -1,0 +1,130 @@
+//! A run's settings as a file.
+
+use crate::{exit, models, settings};
+use anyhow::Result;
+use avascope::train::TrainConfig;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A run as a file: where its model and rows come from, and its configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunFile {
+    /// Model: `world`, a directory or a file.
+    pub model: String,
+    /// The tokenizer that goes with it, where it is a file of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Rows: `world` or a file.
+    pub data: String,
+    /// Answers to hold those of `data` against, where a method learns from two sets of answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<PathBuf>,
+    /// Rows of the built-in world, where `data` is `world`.
+    pub world_rows: usize,
+    /// Rows held out, where they have a file of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_data: Option<PathBuf>,
+    /// Most rows to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Device.
+    pub device: String,
+    /// The run's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+    /// The configuration proper.
+    pub train: TrainConfig,
+}
+
+impl Default for RunFile {
+    fn default() -> Self {
+        Self {
+            model: models::WORLD.into(),
+            tokenizer: None,
+            data: models::WORLD.into(),
+            against: None,
+            world_rows: 3000,
+            eval_data: None,
+            limit: None,
+            device: "auto".into(),
+            out: None,
+            train: TrainConfig::default(),
+        }
+    }
+}
+
+impl RunFile {
+    /// Reads a TOML file; an unknown or ill-typed setting is an error with its line.
+    pub fn read(path: &Path) -> Result<Self> {
+        Ok(settings::read(path)?.0)
+    }
+
+    /// Reads the file that a run wrote of itself, in which nothing is left to defaults: one that was cut, or emptied, is not
+    /// taken for another run's settings.
+    pub fn of_run(path: &Path) -> Result<Self> {
+        let (file, table): (Self, _) = settings::read(path)?;
+        let missing = ["model", "data", "train"]
+            .iter()
+            .find(|name| !table.contains_key(**name));
+        match missing {
+            None => Ok(file),
+            Some(missing) => Err(exit::with_code(
+                exit::DATA,
+                format!(
+                    "{} is not complete: it has no `{missing}`; write the run's settings into it again (`avascope train` takes them with --config)",
+                    path.display()
+                ),
+            )),
+        }
+    }
+
+    /// The same with paths that hold from any folder.
+    pub fn with_absolute_paths(mut self) -> Self {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        for source in [&mut self.model, &mut self.data] {
+            // `world` is built in, and `-` is standard input.
+            if source != models::WORLD && source != "-" {
+                *source = absolute(Path::new(source)).display().to_string();
+            }
+        }
+        for path in [
+            &mut self.tokenizer,
+            &mut self.against,
+            &mut self.eval_data,
+            &mut self.out,
+        ] {
+            *path = path.as_deref().map(absolute);
+        }
+        self
+    }
+
+    /// Refuses a path that is no UTF-8 text, before anything is made: the run's own file of settings could not hold it.
+    pub fn check_paths(&self) -> Result<()> {
+        let paths = [
+            ("--out", &self.out),
+            ("--tokenizer", &self.tokenizer),
+            ("--against", &self.against),
+            ("--eval-data", &self.eval_data),
+        ];
+        for (flag, path) in paths {
+            if let Some(path) = path
+                && path.to_str().is_none()
+            {
+                return Err(exit::with_code(
+                    exit::USAGE,
+                    format!(
+                        "{flag} {}: this path is no UTF-8 text, and run.toml, which names it, is; choose another path, or rename the folder",
+                        path.display()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file as text.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+}
