@@ -3,9 +3,6 @@
 //! One binary, and one .wasm, hold the GPU and the CPU path together; which one computes is decided here, at run time,
 //! and always said: backend, adapter, precision, and the reason where the choice is not the first wish.
 
-#[cfg(target_os = "linux")]
-mod wayland;
-
 use crate::train::DeviceInfo;
 use burn::tensor::wgpu::{WgpuBackend, WgpuSetup};
 use burn::tensor::{Device, DeviceKind};
@@ -193,8 +190,6 @@ async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceEr
     if let Some(adapter) = opened_before(asked, &key) {
         return Ok(adapter);
     }
-    #[cfg(target_os = "linux")]
-    wayland::silence();
     let no_adapter = |reason: String| DeviceError::NoAdapter { asked, reason };
     let open = |kind: DeviceKind| {
         let options = Device::wgpu_options().device_kind(kind);

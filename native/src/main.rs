@@ -9,6 +9,8 @@ mod models;
 mod progress;
 mod settings;
 mod talk;
+#[cfg(target_os = "linux")]
+mod wayland;
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ fn tell(said: &clap::Error) -> ExitCode {
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     keep_large_blocks();
+    #[cfg(target_os = "linux")]
+    wayland::silence();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(said) => return tell(&said),

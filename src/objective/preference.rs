@@ -205,13 +205,7 @@ impl Objective for Preference {
             None => contrast(Cer::Mackay, d, || v),
         };
         let preference = log_p.sum().neg().div_scalar(steps.counts.pairs.max(1.0));
-        let kl = self.options.prior.kl(
-            steps.mean.clone(),
-            steps.log_std.clone(),
-            steps.prior_log_scale.clone(),
-        );
-        let kl: Tensor<1> = (kl * steps.mask.clone()).sum();
-        let kl = kl.div_scalar(steps.counts.steps.max(1.0));
+        let kl = kl_per_step(&self.options.prior, steps);
         let mut loss = preference.clone() + kl.clone().mul_scalar(self.options.kappa);
         let mut terms = vec![
             ("preference_loss", preference.detach()),
@@ -231,6 +225,18 @@ impl Objective for Preference {
             scores,
         }
     }
+}
+
+/// (1/n) sum KL[q || prior] over the steps that count, n those of the whole batch; `[1]`.
+pub(super) fn kl_per_step(prior: &Prior, steps: &Steps) -> Tensor<1> {
+    let kl = prior.kl(
+        steps.mean.clone(),
+        steps.log_std.clone(),
+        steps.prior_log_scale.clone(),
+    );
+    (kl * steps.mask.clone())
+        .sum()
+        .div_scalar(steps.counts.steps.max(1.0))
 }
 
 #[cfg(test)]

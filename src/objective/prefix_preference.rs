@@ -25,6 +25,7 @@ use super::ava_p::{Cer, contrast};
 use super::comparison::{self, Comparison, PairFit};
 use super::math::sides;
 use super::options::{self, check, check_steps};
+use super::preference::kl_per_step;
 use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     reward_terms,
@@ -187,13 +188,7 @@ impl Objective for PrefixPreference {
             terms.push(("prefix_loss", prefixes.clone().detach()));
             loss = loss + prefixes.mul_scalar(w);
         }
-        let kl = options.prior.kl(
-            steps.mean.clone(),
-            steps.log_std.clone(),
-            steps.prior_log_scale.clone(),
-        );
-        let kl: Tensor<1> = (kl * steps.mask.clone()).sum();
-        let kl = kl.div_scalar(steps.counts.steps.max(1.0));
+        let kl = kl_per_step(&options.prior, steps);
         terms.push(("ava/kl", kl.clone().detach()));
         loss = loss + kl.mul_scalar(options.kappa_at(progress));
         let scores = scores.detach();

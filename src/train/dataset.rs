@@ -233,31 +233,36 @@ fn encode_each<'a>(
             (row.id.as_str(), row.line, encoded)
         })),
         Rows::Demonstrations(rows) => Box::new(rows.iter().map(move |row| {
-            let encoded = side(&row.prompt, &row.answer).map(|answer| EncodedRow {
-                id: row.id.clone(),
-                line: row.line,
-                prompt: for_people(&row.prompt),
-                sides: vec![answer],
-                margin: None,
-                strength: None,
-                flipped: false,
-                label: None,
-            });
+            let encoded = side(&row.prompt, &row.answer)
+                .map(|answer| single(&row.id, row.line, &row.prompt, answer, None));
             (row.id.as_str(), row.line, encoded)
         })),
         Rows::Unpaired(rows) => Box::new(rows.iter().map(move |row| {
-            let encoded = side(&row.prompt, &row.answer).map(|answer| EncodedRow {
-                id: row.id.clone(),
-                line: row.line,
-                prompt: for_people(&row.prompt),
-                sides: vec![answer],
-                margin: None,
-                strength: None,
-                flipped: false,
-                label: Some(f32::from(u8::from(row.label))),
-            });
+            let label = f32::from(u8::from(row.label));
+            let encoded = side(&row.prompt, &row.answer)
+                .map(|answer| single(&row.id, row.line, &row.prompt, answer, Some(label)));
             (row.id.as_str(), row.line, encoded)
         })),
+    }
+}
+
+/// A row of one answer, with its label where it has one.
+fn single(
+    id: &str,
+    line: usize,
+    prompt: &Content,
+    answer: EncodedSide,
+    label: Option<f32>,
+) -> EncodedRow {
+    EncodedRow {
+        id: id.to_owned(),
+        line,
+        prompt: for_people(prompt),
+        sides: vec![answer],
+        margin: None,
+        strength: None,
+        flipped: false,
+        label,
     }
 }
 

@@ -3,8 +3,9 @@
 //! wgpu enables the extensions for windows in every Vulkan instance and cannot be told otherwise. Mesa's layer that sorts
 //! devices takes that for a program with a window, and asks the Wayland server which device shows the screen. Where no
 //! desktop runs there is no server, and libwayland writes "error: XDG_RUNTIME_DIR is invalid" to standard error, once a
-//! question: it reads as if this program had failed. This program never opens a window, so nothing that libwayland has to
-//! say concerns its user: its own log goes to a handler that drops it.
+//! question: it reads as if this program had failed. The command never opens a window, so nothing that libwayland has to
+//! say concerns its user: its own log goes to a handler that drops it. That is the whole process's business, so the command
+//! decides it and not the library, whose host may have windows.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -25,21 +26,18 @@ type Handler = unsafe extern "C" fn(*const c_char, *mut c_void);
 unsafe extern "C" fn drop_line(_format: *const c_char, _arguments: *mut c_void) {}
 
 /// Makes libwayland silent in this process; without effect where it is not installed.
-pub(super) fn silence() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: both names end with NUL. The library stays open, so the handler that it is given can be called as long
-        // as the process lives; the symbol has this type since libwayland 1.0, and the handler reads none of its arguments.
-        unsafe {
-            let library = dlopen(LIBRARY.as_ptr(), RTLD_LAZY);
-            if library.is_null() {
-                return;
-            }
-            let symbol = dlsym(library, SET_HANDLER.as_ptr());
-            if !symbol.is_null() {
-                let set: unsafe extern "C" fn(Handler) = std::mem::transmute(symbol);
-                set(drop_line);
-            }
+pub fn silence() {
+    // SAFETY: both names end with NUL. The library stays open, so the handler that it is given can be called as long as the
+    // process lives; the symbol has this type since libwayland 1.0, and the handler reads none of its arguments.
+    unsafe {
+        let library = dlopen(LIBRARY.as_ptr(), RTLD_LAZY);
+        if library.is_null() {
+            return;
         }
-    });
+        let symbol = dlsym(library, SET_HANDLER.as_ptr());
+        if !symbol.is_null() {
+            let set: unsafe extern "C" fn(Handler) = std::mem::transmute(symbol);
+            set(drop_line);
+        }
+    }
 }
