@@ -18,7 +18,7 @@ from torch import nn
 
 SIZES = {
     "smollm2": dict(vocab=49152, hidden=576, wide=1536, layers=30, heads=9, kv=3, theta=100000.0),
-    "world": dict(vocab=256, hidden=64, wide=172, layers=2, heads=4, kv=4, theta=10000.0),
+    "world": dict(vocab=88, hidden=64, wide=172, layers=2, heads=4, kv=4, theta=10000.0),
 }
 
 

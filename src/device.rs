@@ -3,7 +3,6 @@
 //! One binary, and one .wasm, hold the GPU and the CPU path together; which one computes is decided here, at run time,
 //! and always said: backend, adapter, precision, and the reason where the choice is not the first wish.
 
-use crate::train::DeviceInfo;
 use burn::tensor::wgpu::{WgpuBackend, WgpuSetup};
 use burn::tensor::{Device, DeviceKind};
 use serde::{Deserialize, Serialize};
@@ -100,6 +99,22 @@ pub enum DeviceError {
     },
 }
 
+/// The device that computes, in plain words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct DeviceInfo {
+    /// What was asked for: `auto`, `gpu`, `cpu`, ...
+    pub asked: String,
+    /// The backend that was chosen: `webgpu`, `vulkan`, `metal`, `dx12`, `cuda`, `rocm`, `cpu`.
+    pub backend: String,
+    /// The adapter's own name, or the processor.
+    pub adapter: String,
+    /// The arithmetic: `f32`.
+    pub precision: String,
+    /// Why this one, where it is not what was asked for first.
+    pub note: Option<String>,
+}
+
 /// An open device with its description.
 #[derive(Clone, Debug)]
 pub struct OpenDevice {
@@ -110,25 +125,13 @@ pub struct OpenDevice {
 }
 
 /// Opens a device. The CPU always opens; a GPU that is asked for by name and missing is an error, never a silent
-/// fall-back. `auto` takes a hardware GPU, and in the page any adapter that is granted.
+/// fall-back. `auto` takes CUDA or ROCm where they are built in and open, then any hardware GPU, and in the page any adapter that
+/// is granted.
 pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
     let asked = choice.name();
     match choice {
         DeviceChoice::Cpu => Ok(cpu(asked, None)),
-        DeviceChoice::Auto => Ok(match wgpu(asked, ANY_API).await {
-            Ok(opened) if !opened.software || cfg!(target_family = "wasm") => opened.open,
-            Ok(opened) => cpu(
-                asked,
-                Some(format!(
-                    "the only adapter, {}, is software: the processor itself is faster",
-                    opened.open.info.adapter
-                )),
-            ),
-            Err(_) if cfg!(target_family = "wasm") => {
-                cpu(asked, Some("the browser granted no WebGPU adapter".into()))
-            }
-            Err(error) => cpu(asked, Some(error.to_string())),
-        }),
+        DeviceChoice::Auto => Ok(auto(asked).await),
         DeviceChoice::Gpu | DeviceChoice::Webgpu => {
             if choice == DeviceChoice::Webgpu && !cfg!(target_family = "wasm") {
                 return Err(DeviceError::NotBuilt {
@@ -141,9 +144,29 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
         DeviceChoice::Vulkan => Ok(wgpu(asked, WgpuBackend::Vulkan).await?.open),
         DeviceChoice::Metal => Ok(wgpu(asked, WgpuBackend::Metal).await?.open),
         DeviceChoice::Dx12 => Ok(wgpu(asked, WgpuBackend::Dx12).await?.open),
-        DeviceChoice::Cuda => cuda(asked),
-        DeviceChoice::Rocm => rocm(asked),
+        DeviceChoice::Cuda => cuda(asked).await,
+        DeviceChoice::Rocm => rocm(asked).await,
     }
+}
+
+/// The runtime of a GPU's maker where this binary has one, else any hardware GPU, else the processor with the reason.
+async fn auto(asked: &'static str) -> OpenDevice {
+    let mut reasons = match makers_gpu(asked).await {
+        Ok(open) => return open,
+        Err(reasons) => reasons,
+    };
+    match wgpu(asked, ANY_API).await {
+        Ok(opened) if !opened.software || cfg!(target_family = "wasm") => return opened.open,
+        Ok(opened) => reasons.push(format!(
+            "the only adapter, {}, is software: the processor itself is faster",
+            opened.open.info.adapter
+        )),
+        Err(_) if cfg!(target_family = "wasm") => {
+            reasons.push("the browser granted no WebGPU adapter".into());
+        }
+        Err(error) => reasons.push(error.to_string()),
+    }
+    cpu(asked, Some(reasons.join("; ")))
 }
 
 /// What "any GPU" means. On Linux that is Vulkan: the OpenGL path has no compute shaders worth having, and asking it
@@ -172,13 +195,26 @@ fn opened_before(asked: &str, api: &str) -> Option<Adapter> {
     Some(adapter)
 }
 
+/// Whether matrix products on the processor use its AVX-512; `None` where it has none. The cargo feature `avx512` decides: a
+/// processor that runs such instructions at half width (AMD's Zen 4) is faster without.
+pub fn avx512() -> Option<bool> {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return Some(cfg!(feature = "avx512"));
+    }
+    None
+}
+
 fn cpu(asked: &str, note: Option<String>) -> OpenDevice {
     OpenDevice {
         device: Device::flex(),
         info: DeviceInfo {
             asked: asked.into(),
             backend: "cpu".into(),
-            adapter: "Burn Flex".into(),
+            adapter: match avx512() {
+                Some(true) => "Burn Flex with AVX-512".into(),
+                _ => "Burn Flex".into(),
+            },
             precision: "f32".into(),
             note,
         },
@@ -259,44 +295,95 @@ impl AdapterWords for burn::tensor::wgpu::wgpu::AdapterInfo {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(asked: &str) -> Result<OpenDevice, DeviceError> {
-    Ok(native_gpu(asked, "cuda", Device::cuda(0usize)))
+async fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
+    native_gpu(asked, "cuda", || Device::cuda(0usize)).await
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
+async fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
     Err(DeviceError::NotBuilt {
         asked,
-        way_out: "build with `cargo build --release --features cuda`",
+        way_out: "build with `cargo build --release --workspace --features avascope/cuda`",
     })
 }
 
 #[cfg(feature = "rocm")]
-fn rocm(asked: &str) -> Result<OpenDevice, DeviceError> {
-    Ok(native_gpu(asked, "rocm", Device::rocm(0usize)))
+async fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
+    native_gpu(asked, "rocm", || Device::rocm(0usize)).await
 }
 
 #[cfg(not(feature = "rocm"))]
-fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
+async fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
     Err(DeviceError::NotBuilt {
         asked,
-        way_out: "build with `cargo build --release --features rocm`",
+        way_out: "build with `cargo build --release --workspace --features avascope/rocm`",
     })
 }
 
-#[cfg(any(feature = "cuda", feature = "rocm"))]
-fn native_gpu(asked: &str, backend: &str, device: Device) -> OpenDevice {
-    let adapter = format!("{device:?}");
-    OpenDevice {
-        device,
-        info: DeviceInfo {
-            asked: asked.into(),
-            backend: backend.into(),
-            adapter,
-            precision: "f32".into(),
-            note: None,
-        },
+/// The first runtime of a GPU's maker that this binary was built with and that opens; reasons where none does.
+async fn makers_gpu(asked: &'static str) -> Result<OpenDevice, Vec<String>> {
+    let mut reasons = Vec::new();
+    for tried in [cuda(asked).await, rocm(asked).await] {
+        match tried {
+            Ok(open) => return Ok(open),
+            Err(DeviceError::NotBuilt { .. }) => {}
+            Err(error) => reasons.push(error.to_string()),
+        }
     }
+    Err(reasons)
+}
+
+/// Opens a device by computing on it: these runtimes start with the first operation, and panic where there is no driver or
+/// no device.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+async fn native_gpu(
+    asked: &'static str,
+    backend: &str,
+    open: impl FnOnce() -> Device,
+) -> Result<OpenDevice, DeviceError> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let mut tried = std::pin::pin!(async move {
+        let device = open();
+        let one = burn::tensor::Tensor::<1>::ones([1], &device);
+        let read = one.into_data_async().await;
+        read.map(|_| device).map_err(|error| format!("{error:?}"))
+    });
+    let opened = std::future::poll_fn(|context| {
+        // What a driver's panic would print is said in the error below.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let polled = catch_unwind(AssertUnwindSafe(|| tried.as_mut().poll(context)));
+        std::panic::set_hook(hook);
+        match polled {
+            Ok(polled) => polled,
+            Err(panic) => std::task::Poll::Ready(Err(said(panic.as_ref()))),
+        }
+    })
+    .await;
+    match opened {
+        Ok(device) => {
+            let adapter = format!("{device:?}");
+            Ok(OpenDevice {
+                device,
+                info: DeviceInfo {
+                    asked: asked.into(),
+                    backend: backend.into(),
+                    adapter,
+                    precision: "f32".into(),
+                    note: None,
+                },
+            })
+        }
+        Err(reason) => Err(DeviceError::NoAdapter { asked, reason }),
+    }
+}
+
+/// The words of a panic.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()))
+        .unwrap_or_else(|| "its runtime failed".into())
 }
 
 /// The one GPU of a test process: a runtime can be opened once, and tests run side by side.

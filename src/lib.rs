@@ -10,6 +10,8 @@
 //!                                              └──► TokenReward records ──► eval, report, page
 //! ```
 //!
+//! Each room uses only rooms before it, in the order that `rooms.rs` states and tests.
+//!
 //! The library does no I/O of its own: bytes come in, bytes go out. Files, network and terminals belong to the
 //! `avascope` command, OPFS and fetch to the page.
 //!
@@ -25,8 +27,14 @@ pub mod model;
 pub mod objective;
 pub mod plain;
 pub mod policy;
+pub mod random;
 pub mod reward;
+#[cfg(test)]
+mod test_data;
 pub mod text;
 pub mod train;
 pub mod web;
 pub mod world;
+
+#[cfg(test)]
+mod rooms;

@@ -1,10 +1,15 @@
-//! Loading a quantised model holds the file, the weights in f32, and little else: at most 1.3 times the memory of the final
-//! weights, with a file of the layout and the proportions of SmolLM2-135M in Q4_1 (its embedding is a fifth of the weights). A
-//! test program of its own, because it counts every byte that is allocated.
+//! Loading holds the weights in f32 and little else: at most 1.3 times the memory of the final weights. Of a quantised model
+//! that counts its file, too, with the layout and the proportions of SmolLM2-135M in Q4_1 (its embedding is a fifth of the
+//! weights). Files in f32 and bf16 are as large as the weights, or half as large: there the bytes are the caller's, who maps
+//! them (the command) or was handed them (the page). A test program of its own, because it counts every byte that is allocated.
 
-use avascope::model::gguf;
+use avascope::model::{ModelConfig, expected_shapes, gguf};
+use avascope::train::{Files, open_model};
+use avascope::world::Language;
 use burn::tensor::Device;
+use serde_json::{Map, Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The system's allocator with a count of the bytes in use and of the most that ever were.
@@ -45,6 +50,9 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// The count is the whole program's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const VOCABULARY: u64 = 4096;
 const HIDDEN: u64 = 256;
@@ -123,6 +131,7 @@ fn file() -> Vec<u8> {
 
 #[test]
 fn loading_peaks_below_1_3_times_the_final_weights() {
+    let _alone = ALONE.lock();
     let device = Device::flex();
     // What is made once for the whole program is not the load's.
     drop(gguf::load(&file(), &device).expect("loads"));
@@ -143,4 +152,72 @@ fn loading_peaks_below_1_3_times_the_final_weights() {
     // Both are there at the end of it: less would mean that the count is wrong.
     assert!(peak >= weights + bytes.len(), "{peak}");
     assert!(share <= 1.3, "{share}");
+}
+
+/// A Hugging Face directory's configuration, and its weights, zeros of `width` bytes each.
+fn directory(kind: &str, width: usize) -> (Vec<u8>, Vec<u8>) {
+    let config = json!({
+        "model_type": "llama",
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": FEED_FORWARD,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": true,
+    });
+    let config = serde_json::to_vec(&config).expect("JSON");
+    let shapes = expected_shapes(&ModelConfig::from_json(&config).expect("a configuration"));
+    let mut header = Map::new();
+    let mut end = 0;
+    for (name, shape) in shapes {
+        let start = end;
+        end += width * shape.iter().product::<usize>();
+        let tensor = json!({"dtype": kind, "shape": shape, "data_offsets": [start, end]});
+        header.insert(name, tensor);
+    }
+    let header = Value::Object(header).to_string();
+    let mut weights = Vec::with_capacity(8 + header.len() + end);
+    weights.extend((header.len() as u64).to_le_bytes());
+    weights.extend(header.as_bytes());
+    weights.resize(8 + header.len() + end, 0);
+    (config, weights)
+}
+
+#[test]
+fn loading_takes_no_second_copy_of_weights_that_are_not_quantised() {
+    let _alone = ALONE.lock();
+    let device = Device::flex();
+    let language = Language::new();
+    let (tokens, settings) = (language.tokenizer_json(), language.tokenizer_config_json());
+    for (kind, width) in [("F32", 4), ("BF16", 2)] {
+        let (config, weights) = directory(kind, width);
+        let files: Files<'_> = [
+            ("config.json", &config),
+            ("model.safetensors", &weights),
+            ("tokenizer.json", &tokens),
+            ("tokenizer_config.json", &settings),
+        ]
+        .into_iter()
+        .map(|(name, bytes)| (name.to_string(), bytes.as_slice()))
+        .collect();
+        // What is made once for the whole program is not the load's.
+        drop(open_model("model", &files, &device).expect("opens"));
+        let before = IN_USE.load(Ordering::SeqCst);
+        MOST.store(before, Ordering::SeqCst);
+        let model = open_model("model", &files, &device).expect("opens");
+        let peak = MOST.load(Ordering::SeqCst) - before;
+        let final_weights = 4 * model.decoder.parameters();
+        let share = peak as f64 / final_weights as f64;
+        println!(
+            "{kind}: {:.1} MB of weights, {:.1} MB at the peak: {share:.3} times the weights",
+            final_weights as f64 / 1e6,
+            peak as f64 / 1e6
+        );
+        assert_eq!(model.decoder.parameters(), 5_770_496);
+        // The weights are there at the end of it: less would mean that the count is wrong.
+        assert!(peak >= final_weights, "{kind}: {peak}");
+        assert!(share <= 1.3, "{kind}: {share}");
+    }
 }

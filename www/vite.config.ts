@@ -15,7 +15,7 @@ const engineIsThere: Plugin = {
     if (existsSync(at('../pkg/avascope.js')) && existsSync(at('../pkg/avascope_bg.wasm'))) return
     this.error(
       'The engine is missing: ../pkg holds no avascope.js and avascope_bg.wasm. Build it first, in the repository\'s root ' +
-        '(wasm-pack build --release --target web), or set VITE_ENGINE=mock to work on the page with a made-up engine.',
+        '(wasm-pack build --release --target web --no-opt -- --config .cargo/page.toml), or set VITE_ENGINE=mock to work on the page with a made-up engine.',
     )
   },
 }
@@ -36,6 +36,12 @@ export default defineConfig(({ mode }) => {
     build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 700 },
     worker: { format: 'es' },
     server: { fs: { allow: ['.', '../pkg'] } },
-    test: { include: ['src/**/*.test.ts'], environment: 'node' },
+    test: {
+      projects: [
+        { extends: true, test: { name: 'node', include: ['src/**/*.test.ts'], exclude: ['src/state/**'], environment: 'node' } },
+        // The session's runes have to behave as in the page; for a server they are compiled to plain fields.
+        { extends: true, test: { name: 'page', include: ['src/state/**/*.test.ts'], environment: './vitest.environment.ts' } },
+      ],
+    },
   }
 })

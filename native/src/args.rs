@@ -96,7 +96,8 @@ pub enum Command {
 #[command(next_help_heading = "Rows and model")]
 pub struct ModelArgs {
     /// `world` (built in, a vocabulary of some 80 words, for its own rows only), a Hugging Face directory, a .gguf file, or a
-    /// llama2.c .bin file. Where absent: `world` for train and bench, the run's own for a run.
+    /// llama2.c .bin file. Where absent: `world` for train and bench, the run's own for a run. A checkpoint without its run's
+    /// folder knows only the built-in one.
     #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
     /// The tokenizer of a llama2.c model (tok*.bin), or a tokenizer.json that replaces the model's own.
@@ -112,7 +113,11 @@ pub struct CompareArgs {
     ///
     /// `[[truth]]` with `kind`, `file` and `limit` holds every trained map against a truth (the kinds are those of
     /// `avascope eval --truth`; without a file the test rows serve): a map that passed all of them with every seed is
-    /// shown as checked if people's labels were among them (any kind but intervention), any other as exploratory.
+    /// shown as checked if people's labels were among them (any kind but intervention), any other as exploratory. A truth
+    /// with fewer than ten answers behind it is undecided and counts neither way.
+    ///
+    /// `[[method]]` with `name`, `options`, `credit` and `tune` is a system; `variant` names a paper's ablation (`avascope
+    /// methods` lists them), and `name = "*"` stands for every method of pairs that no other table names.
     /// examples/compare-truths.toml shows how.
     #[arg(value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
@@ -145,6 +150,9 @@ pub struct ConvertArgs {
     /// The tokenizer of a llama2.c model.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub tokenizer: Option<PathBuf>,
+    /// As JSON: the number of parameters, and every written file with its size and its SHA-256.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `avascope data ...`.
@@ -218,6 +226,9 @@ pub struct FetchArgs {
     /// Branch, tag or commit of a Hugging Face repository.
     #[arg(long, default_value = "main")]
     pub revision: String,
+    /// As JSON: the path, and every file with its size and its SHA-256.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `avascope bench`.

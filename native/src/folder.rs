@@ -1,6 +1,7 @@
 //! Run folders: one writer at a time, and files that are complete or not there at all.
 
 use crate::exit;
+use crate::talk::say;
 use anyhow::{Context as _, Result};
 use fs4::fs_std::FileExt as _;
 use std::fs::{self, File};
@@ -76,6 +77,28 @@ impl RunFolder {
     /// Checkpoints in the folder, oldest first. Unfinished files are not among them.
     pub fn checkpoints(&self) -> Vec<PathBuf> {
         checkpoints(&self.path)
+    }
+
+    /// Takes away all checkpoints but the `limit` newest ones; 0 keeps all. The one of step `best` stays in any case. To be
+    /// called once a newer one is complete: at every moment there is one to go on from.
+    pub fn keep_newest(&self, limit: usize, best: Option<usize>) {
+        if limit == 0 {
+            return;
+        }
+        let found = self.checkpoints();
+        let old = found.len().saturating_sub(limit);
+        let best = best.map(checkpoint_name);
+        for path in &found[..old] {
+            if best.as_ref().is_some_and(|best| path.ends_with(best)) {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(path) {
+                say!(
+                    "warning   an old checkpoint takes space, and cannot be removed: {}: {error}",
+                    path.display()
+                );
+            }
+        }
     }
 }
 
@@ -301,7 +324,7 @@ mod tests {
     fn a_full_disk_is_an_error_that_names_the_file() {
         // Linux's /dev/full answers every write with "no space left".
         if !Path::new("/dev/full").exists() {
-            println!("SKIPPED: this system has no /dev/full");
+            crate::test_data::skipped("writing to a full disk", "this system has no /dev/full");
             return;
         }
         let mut file = fs::OpenOptions::new()
@@ -341,6 +364,39 @@ mod tests {
                 "step-1000000.safetensors"
             ]
         );
+    }
+
+    #[test]
+    fn the_newest_checkpoints_and_the_best_one_are_kept_and_no_other_file_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::open(folder.path()).unwrap();
+        for step in [5, 10, 999_999, 1_000_000] {
+            run.write(&checkpoint_name(step), b"x").unwrap();
+        }
+        let others = [
+            "checkpoints/step-best.safetensors",
+            "checkpoints/trust.json",
+        ];
+        for name in others {
+            run.write(name, b"x").unwrap();
+        }
+        let steps = || -> Vec<PathBuf> {
+            let found = run.checkpoints();
+            found
+                .iter()
+                .map(|path| path.file_stem().unwrap().into())
+                .collect()
+        };
+        run.keep_newest(0, None);
+        assert_eq!(steps().len(), 4);
+        run.keep_newest(2, Some(5));
+        let kept = ["step-000005", "step-999999", "step-1000000"].map(PathBuf::from);
+        assert_eq!(steps(), kept);
+        run.keep_newest(1, None);
+        assert_eq!(steps(), [PathBuf::from("step-1000000")]);
+        run.keep_newest(9, None);
+        assert_eq!(steps().len(), 1);
+        assert!(others.iter().all(|name| folder.path().join(name).is_file()));
     }
 
     #[test]

@@ -9,6 +9,9 @@ mod models;
 mod progress;
 mod settings;
 mod talk;
+#[cfg(test)]
+#[path = "../../src/test_data/skips.rs"]
+mod test_data;
 #[cfg(target_os = "linux")]
 mod wayland;
 

@@ -1,6 +1,7 @@
 //! Models named on the command line: the built-in one, a directory, a GGUF or a llama2.c file.
 
 use crate::exit;
+use crate::files::{Bytes, map};
 use anyhow::{Context as _, Result};
 use avascope::device::OpenDevice;
 use avascope::train::{Files, LoadedModel, OpenError, open_model};
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// The name of the built-in world's model and rows.
 pub const WORLD: &str = "world";
+/// What the built-in model is called in records and checkpoints, the page's among them.
+pub const WORLD_MODEL: &str = "world decoder";
 
 /// Opens a model. `source` is `world`, a directory or a file.
 pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Result<LoadedModel> {
@@ -52,9 +55,9 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
             ),
         ));
     }
-    let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut contents: BTreeMap<String, Bytes> = BTreeMap::new();
     for path in &paths {
-        contents.insert(file_name(path), read(path)?);
+        contents.insert(file_name(path), bytes_of(path)?);
     }
     if let Some(path) = tokenizer {
         let bytes = read(path)?;
@@ -78,11 +81,11 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
                 "it is neither a llama2.c tokenizer (.bin) nor a tokenizer.json",
             ));
         };
-        contents.insert(name, bytes);
+        contents.insert(name, Bytes::Read(bytes));
     }
     let files: Files<'_> = contents
         .iter()
-        .map(|(name, bytes)| (name.clone(), bytes.as_slice()))
+        .map(|(name, bytes)| (name.clone(), &**bytes))
         .collect();
     let name = path
         .file_name()
@@ -158,4 +161,44 @@ fn file_name(path: &Path) -> String {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A file of a model. Weights are mapped, so that they are never in memory twice, as the file has them and as the model has
+/// them; the other files are small.
+fn bytes_of(path: &Path) -> Result<Bytes> {
+    let of_weights = ["safetensors", "gguf", "bin"];
+    match path.extension() {
+        Some(end) if of_weights.iter().any(|of| end.eq_ignore_ascii_case(of)) => map(path),
+        _ => Ok(Bytes::Read(read(path)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_mapped_and_small_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, mapped) in [
+            ("model.safetensors", true),
+            ("a.gguf", true),
+            ("B.GGUF", true),
+            ("stories.bin", true),
+            ("config.json", false),
+            ("chat_template.jinja", false),
+        ] {
+            let path = folder.path().join(name);
+            fs::write(&path, name).unwrap();
+            let bytes = bytes_of(&path).unwrap();
+            assert_eq!(matches!(bytes, Bytes::Mapped(_)), mapped, "{name}");
+            assert_eq!(&*bytes, name.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_built_in_model_has_the_name_that_its_checkpoints_carry() {
+        let device = crate::commands::open_device("cpu").unwrap();
+        assert_eq!(open(WORLD, None, &device).unwrap().name, WORLD_MODEL);
+    }
 }

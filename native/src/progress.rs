@@ -110,10 +110,6 @@ impl Progress {
                     None => {}
                 }
             }
-            Event::Warning { message } => match &self.bar {
-                Some(bar) => bar.println(format!("warning   {message}")),
-                None => say!("warning   {message}"),
-            },
             Event::Checkpoint { step, name } => {
                 if !self.quiet && self.bar.is_none() {
                     say!("checkpoint after step {step}: {name}");
@@ -130,7 +126,8 @@ impl Progress {
                     );
                 }
             }
-            Event::Tokens { .. } => {}
+            // The error that ends the command says what failed.
+            Event::Tokens { .. } | Event::Failed { .. } => {}
         }
     }
 }

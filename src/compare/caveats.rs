@@ -1,6 +1,6 @@
 //! What a reader should know before believing a figure: said from the results, in sentences.
 
-use super::plan::Plan;
+use super::plan::{Plan, System};
 use super::results::{Results, SystemResult};
 use crate::reward::Uncertainty;
 use serde_json::Value;
@@ -33,6 +33,7 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
     if plan.baseline.is_none() {
         all.push("No baseline is listed (`bradley_terry_sum`, or `baseline = \"LABEL\"`): systems are not compared with each other.".into());
     }
+    shared(plan, &mut all);
     tuning(results, plan, &mut all);
     let spread = labels(results, |s| s.uncertainty == Uncertainty::TdSpread);
     if !spread.is_empty() {
@@ -54,6 +55,7 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
         .any(|system| !system.scatter.is_empty());
     if has_known {
         all.push("Errors, coverage and sharpness against known rewards are measured after the one positive scale and offset that fit each seed's test tokens best: a preference leaves both open. Correlations need no such map.".into());
+        all.push("F1 is that of undesirable tokens, those with a known reward of at most 0: by the sign of the learned reward as it is, and with a fitted zero, after the same scale and offset.".into());
     }
     for system in &results.systems {
         if !system.failed_seeds.is_empty() {
@@ -80,6 +82,28 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
     }
     rows(results, &mut all);
     all
+}
+
+/// Systems that are read off the same trainings.
+fn shared(plan: &Plan, all: &mut Vec<String>) {
+    for (i, system) in plan.systems.iter().enumerate() {
+        let same = |other: &&System| other.trials == system.trials;
+        // Systems that tune choose each for itself.
+        if system.trials.len() > 1 || plan.systems[..i].iter().any(|other| same(&other)) {
+            continue;
+        }
+        let labels: Vec<&str> = plan.systems[i..]
+            .iter()
+            .filter(same)
+            .map(|system| system.label.as_str())
+            .collect();
+        if labels.len() > 1 {
+            all.push(format!(
+                "{} are read off the same trainings: they differ in the way to token rewards alone.",
+                labels.join(", ")
+            ));
+        }
+    }
 }
 
 fn labels(results: &Results, which: impl Fn(&SystemResult) -> bool) -> Vec<&str> {

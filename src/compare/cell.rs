@@ -34,7 +34,7 @@ pub struct TestScore {
     pub scores: Vec<f32>,
 }
 
-/// One finished training with all that was measured on it.
+/// One system's reading of a finished training with all that was measured on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellRecord {
     /// Digest of the comparison that the cell belongs to.
@@ -47,7 +47,7 @@ pub struct CellRecord {
     pub values: BTreeMap<String, Value>,
     /// The seed.
     pub seed: u64,
-    /// Seconds that training and measuring took.
+    /// Seconds that training and measuring took. Cells that are read off one training count it each.
     pub seconds: f64,
     /// Parameters that trained.
     pub trainable_parameters: usize,

@@ -1,7 +1,8 @@
 //! Truths that need the model or files of their own: asked of every trained map, and brought together over seeds.
 //!
-//! A system's map is `checked` when the map of every seed passed every truth that was asked for, at least one of them with
-//! people's labels, else `exploratory`. What a truth asks and when it is passed is [`crate::train::TRUTHS`]' own business.
+//! A system's map is `checked` when the map of every seed is, by the rule of `avascope eval`: it passed every truth that is
+//! decided, at least one of them with people's labels. Else it is `exploratory`. What a truth asks and when it is passed is
+//! [`crate::train::TRUTHS`]' own business.
 
 use super::cell::CellRecord;
 use super::plan::Plan;
@@ -41,10 +42,23 @@ impl Checks {
         };
         let mut results = Vec::with_capacity(self.questions.len());
         for question in &self.questions {
-            results.push(question.ask(scorer, &options).await?);
+            let result = question.ask(scorer, &options).await?;
+            results.push(result.for_map_of(scorer.objective()));
         }
         Ok(results)
     }
+}
+
+/// What a truth says of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The map passed.
+    Passed,
+    /// It did not; nor does a map that is not there, because training diverged.
+    NotPassed,
+    /// Neither: too few answers bear on the truth, or it has no say on such a map.
+    Undecided,
 }
 
 /// One truth with what it says of every system.
@@ -67,8 +81,8 @@ pub struct CheckResult {
 pub struct CheckedSystem {
     /// The system's label.
     pub system: String,
-    /// Whether the map of every seed passed.
-    pub passed: bool,
+    /// Passed where the map of every seed did, and not passed where any seed's did not.
+    pub outcome: Outcome,
     /// Every seed.
     pub seeds: Vec<SeedCheck>,
     /// Answers (or traces) that were measured; the same for every seed.
@@ -86,8 +100,8 @@ pub struct CheckedSystem {
 pub struct SeedCheck {
     /// The seed.
     pub seed: u64,
-    /// Whether its map passed.
-    pub passed: bool,
+    /// What the truth says of its map.
+    pub outcome: Outcome,
     /// Why there is no map, where training diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -144,7 +158,11 @@ fn checked_system(label: &str, index: usize, plan: &Plan, cells: &[&CellRecord])
         .iter()
         .map(|cell| SeedCheck {
             seed: cell.seed,
-            passed: cell.checks.get(index).is_some_and(TruthResult::passes),
+            outcome: match cell.checks.get(index).map(TruthResult::says) {
+                Some(Some(true)) => Outcome::Passed,
+                Some(None) => Outcome::Undecided,
+                Some(Some(false)) | None => Outcome::NotPassed,
+            },
             failure: cell.failure.clone(),
         })
         .collect();
@@ -157,7 +175,7 @@ fn checked_system(label: &str, index: usize, plan: &Plan, cells: &[&CellRecord])
     }
     CheckedSystem {
         system: label.into(),
-        passed: seeds.len() == plan.config.seeds.len() && seeds.iter().all(|seed| seed.passed),
+        outcome: over_all(&seeds, plan.config.seeds.len()),
         seeds,
         answers: first.map_or(0, |result| result.answers),
         tokens: first.map_or(0, |result| result.tokens),
@@ -172,6 +190,18 @@ fn checked_system(label: &str, index: usize, plan: &Plan, cells: &[&CellRecord])
                 .chain(result.notes.iter().cloned())
                 .collect()
         }),
+    }
+}
+
+/// What a truth says of a system that was to be trained with so many seeds.
+fn over_all(seeds: &[SeedCheck], wanted: usize) -> Outcome {
+    let has = |outcome| seeds.iter().any(|seed| seed.outcome == outcome);
+    if seeds.len() != wanted || has(Outcome::NotPassed) {
+        Outcome::NotPassed
+    } else if has(Outcome::Undecided) {
+        Outcome::Undecided
+    } else {
+        Outcome::Passed
     }
 }
 
@@ -225,11 +255,25 @@ fn mean_of(metrics: &[&Metric]) -> Metric {
         .with_interval(mean_interval(defined.map(|metric| metric.interval)))
 }
 
-/// How far the map of the system at `index` may be trusted.
-pub(super) fn trust(index: usize, checks: &[CheckResult]) -> Trust {
-    let passed = |check: &CheckResult| check.systems.get(index).is_some_and(|s| s.passed);
-    let labelled = checks.iter().any(|check| Truth::is_labelled(&check.truth));
-    match labelled && checks.iter().all(passed) {
+/// How far the map of the system at `index` may be trusted: as far as the least trusted of its seeds' maps.
+pub(super) fn trust(index: usize, checks: &[CheckResult], seeds: &[u64]) -> Trust {
+    let of = |check: &CheckResult, seed: u64| {
+        let seeds = &check.systems.get(index)?.seeds;
+        let own = seeds.iter().find(|own| own.seed == seed)?;
+        Some(own.outcome)
+    };
+    let is_checked = |seed: &u64| {
+        let mut labelled = false;
+        for check in checks {
+            match of(check, *seed) {
+                Some(Outcome::Passed) => labelled |= Truth::is_labelled(&check.truth),
+                Some(Outcome::Undecided) => {}
+                Some(Outcome::NotPassed) | None => return false,
+            }
+        }
+        labelled
+    };
+    match !seeds.is_empty() && seeds.iter().all(is_checked) {
         true => Trust::Checked,
         false => Trust::Exploratory,
     }
@@ -254,7 +298,7 @@ pub(super) fn meaning(results: &Results) -> String {
         );
     }
     format!(
-        "A system's map is checked if it passed, with every seed, every truth that was asked for ({}), and otherwise exploratory: good for looking around, not shown to be right.",
+        "A system's map is checked if it passed, with every seed, every truth that was asked for ({}) and is decided, at least one of them with people's labels, and otherwise exploratory: good for looking around, not shown to be right. An undecided truth counts neither way.",
         asked.join("; ")
     )
 }

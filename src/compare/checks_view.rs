@@ -1,6 +1,6 @@
 //! The truths of `[[truth]]` as sections of the table and the page.
 
-use super::checks::{CheckFigure, CheckResult, CheckedSystem};
+use super::checks::{CheckFigure, CheckResult, CheckedSystem, Outcome};
 use super::results::Results;
 use super::svg::escape;
 use super::table::{cell, number, prose, spread};
@@ -68,7 +68,11 @@ pub(super) fn html(results: &Results) -> String {
                 html,
                 "<li>{}: <span class=\"{}\">{}</span></li>",
                 escape(&system.system),
-                if system.passed { "good" } else { "bad" },
+                match system.outcome {
+                    Outcome::Passed => "good",
+                    Outcome::NotPassed => "bad",
+                    Outcome::Undecided => "",
+                },
                 escape(&verdict(system))
             );
         }
@@ -124,18 +128,18 @@ fn capital(text: &str) -> String {
 
 /// `passed with seeds 0, 1; not passed with seed 2`.
 fn verdict(system: &CheckedSystem) -> String {
-    let (mut passed, mut failed, mut diverged) = (Vec::new(), Vec::new(), Vec::new());
-    for seed in &system.seeds {
-        match (seed.passed, &seed.failure) {
-            (true, _) => passed.push(seed.seed),
-            (false, None) => failed.push(seed.seed),
-            (false, Some(_)) => diverged.push(seed.seed),
-        }
-    }
+    let with = |outcome, diverged| -> Vec<u64> {
+        let seeds = system.seeds.iter();
+        seeds
+            .filter(|seed| seed.outcome == outcome && seed.failure.is_some() == diverged)
+            .map(|seed| seed.seed)
+            .collect()
+    };
     let parts: Vec<String> = [
-        ("passed with", passed),
-        ("not passed with", failed),
-        ("training diverged with", diverged),
+        ("passed with", with(Outcome::Passed, false)),
+        ("not passed with", with(Outcome::NotPassed, false)),
+        ("undecided with", with(Outcome::Undecided, false)),
+        ("training diverged with", with(Outcome::NotPassed, true)),
     ]
     .iter()
     .filter(|(_, seeds)| !seeds.is_empty())

@@ -62,7 +62,7 @@ pub struct CompareConfig {
     pub resamples: usize,
     /// What all methods share: steps, batch, learning rate, what trains.
     pub train: TrainConfig,
-    /// The methods.
+    /// The methods. In a [`Plan`](super::Plan) none is a star, and options hold those of the variants.
     #[serde(rename = "method")]
     pub methods: Vec<MethodEntry>,
     /// What every trained map is held against beside the figures of the test rows.
@@ -97,19 +97,26 @@ impl Default for CompareConfig {
     }
 }
 
+/// The name that stands for every method, in a `[[method]]` with `tune` at most: each with its default options, where it needs
+/// no column of its own for them. A method that has a `[[method]]` of its own is left to that.
+pub const EVERY_METHOD: &str = "*";
+
 /// One system of the comparison: a trained method, and how its token rewards are read off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MethodEntry {
-    /// The method's name; `avascope methods` lists them.
+    /// The method's name; `avascope methods` lists them. Or [`EVERY_METHOD`].
     pub name: String,
-    /// The name in the report; the method's (with its credit) where absent.
+    /// The name in the report; the method's (with its variant and its credit) where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// How token rewards are read off; `own` is the method's own token reward.
     #[serde(default = "own")]
     pub credit: String,
-    /// The method's switches; absent ones keep the method's defaults.
+    /// A variant of the method under its source's name, such as `w/o irl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The method's switches, laid over those of the variant; absent ones keep the method's defaults.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub options: serde_json::Map<String, Value>,
     /// Values to choose among, by setting: every combination is a trial.
@@ -140,6 +147,20 @@ impl TruthEntry {
     /// What its rows or entries are called.
     pub fn data(&self) -> &str {
         self.file.as_deref().unwrap_or("the test rows")
+    }
+}
+
+impl MethodEntry {
+    /// A method with its default options, read by its own token rewards.
+    pub fn plain(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            label: None,
+            credit: own(),
+            variant: None,
+            options: serde_json::Map::new(),
+            tune: BTreeMap::new(),
+        }
     }
 }
 

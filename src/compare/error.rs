@@ -29,3 +29,8 @@ pub enum CompareError {
         error: EvalError,
     },
 }
+
+/// The error of a configuration that is wrong.
+pub(super) fn wrong<T>(message: impl Into<String>) -> Result<T, CompareError> {
+    Err(CompareError::Config(message.into()))
+}

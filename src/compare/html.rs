@@ -9,8 +9,8 @@ use super::results::Results;
 use super::summary::{Aggregate, Verdict};
 use super::svg::escape;
 use super::table::{
-    about, comparison, difference, facts, figure, floors_with, floors_without, overview, penalty,
-    truths, tuned, verdict,
+    about, comparison, difference, facts, figure, floors_with, floors_without, method, overview,
+    penalty, truths, tuned, verdict,
 };
 use crate::reward::Trust;
 use std::fmt::Write as _;
@@ -236,7 +236,7 @@ fn systems_table(html: &mut String, results: &Results) {
             html,
             "<tr><td>{}</td><td><code>{}</code><br>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&system.label),
-            escape(&system.method),
+            escape(&method(system)),
             escape(&system.title),
             escape(&system.credit),
             escape(&system.learns_from),

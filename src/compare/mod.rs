@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! CompareConfig ──► Plan: systems x trials x seeds = cells
-//!                      │  each cell: train (elsewhere), then `assess` its scores of the test rows
+//!                      │  each cell: train (elsewhere, once for all credits), then `assess` its scores of the test rows
 //!                      ▼
 //!                CellRecord ──► summary (over seeds) ──► paired comparison ──► Results ──► table, plots, page
 //! ```
@@ -18,11 +18,16 @@ mod cell;
 mod checks;
 mod checks_view;
 mod config;
+mod digest;
 mod ensemble;
+mod entries;
 mod error;
 mod floors;
 mod html;
+mod kendall;
+mod known;
 mod paired;
+mod panels;
 mod plan;
 mod plots;
 mod results;
@@ -35,8 +40,9 @@ mod truths;
 mod tests;
 
 pub use cell::{CellRecord, TestScore, Validation, assess_cell, failed_cell};
-pub use checks::{CheckFigure, CheckResult, CheckedSystem, Checks, SeedCheck};
-pub use config::{CompareConfig, FIXED_TRAIN_KEYS, MethodEntry, TruthEntry};
+pub use checks::{CheckFigure, CheckResult, CheckedSystem, Checks, Outcome, SeedCheck};
+pub use config::{CompareConfig, EVERY_METHOD, FIXED_TRAIN_KEYS, MethodEntry, TruthEntry};
+pub use digest::{model_digest, tokenizer_digest};
 pub use ensemble::Ensemble;
 pub use error::CompareError;
 pub use floors::{Floor, floors};

@@ -1,12 +1,13 @@
 //! From a configuration to the list of cells: everything that can be checked without a model or rows is checked here.
 
 use super::config::{CompareConfig, MethodEntry};
-use super::error::CompareError;
+use super::entries::spelled_out;
+use super::error::{CompareError, wrong};
 use crate::credit::{self, Credit};
 use crate::objective::RowKind;
 use crate::train::{TrainConfig, TrainError, Trainable, Truth};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most trials of one method: more are a slip of the pen, or a search that a comparison should not hide.
 const MAX_TRIALS: usize = 256;
@@ -46,7 +47,8 @@ pub struct System {
     pub trials: Vec<Trial>,
 }
 
-/// One training: a system, one of its trials, a seed.
+/// One entry of the comparison: a system, one of its trials, a seed. Each is measured by itself, and those that differ by
+/// their credit alone are read off one training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// Index of the system.
@@ -60,7 +62,7 @@ pub struct Cell {
 /// A checked comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What was asked for.
+    /// What was asked for, with every method by its own name and every variant as options.
     pub config: CompareConfig,
     /// The systems, in the configuration's order.
     pub systems: Vec<System>,
@@ -68,6 +70,8 @@ pub struct Plan {
     pub baseline: Option<usize>,
     /// The truths that every map is held against, as the configuration lists them.
     pub truths: Vec<&'static Truth>,
+    /// Methods that a star does not stand for: with their default options they read a column of their own.
+    pub left_out: Vec<&'static str>,
 }
 
 impl Plan {
@@ -77,6 +81,7 @@ impl Plan {
     /// The first thing that is wrong, with the way out.
     pub fn new(config: CompareConfig) -> Result<Self, CompareError> {
         check_settings(&config)?;
+        let (config, left_out) = spelled_out(config)?;
         let systems = config
             .methods
             .iter()
@@ -91,6 +96,7 @@ impl Plan {
             systems,
             baseline,
             truths,
+            left_out,
         })
     }
 
@@ -147,6 +153,50 @@ impl Plan {
         trials * self.tune_seeds() + self.systems.len() * later
     }
 
+    /// The trainings behind some cells, each as the indices in `cells` of those that are read off it: a credit has no say in
+    /// training, so that cells of one seed and one configuration share theirs. In the order of their first cells.
+    pub fn trainings(&self, cells: &[Cell]) -> Vec<Vec<usize>> {
+        let mut trainings: Vec<Vec<usize>> = Vec::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let key = json!(self.train_config(*cell)).to_string();
+            let place = *places.entry(key).or_insert_with(|| {
+                trainings.push(Vec::new());
+                trainings.len() - 1
+            });
+            trainings[place].push(index);
+        }
+        trainings
+    }
+
+    /// How many trainings there are in all: the least and the most. They differ where systems that share trainings choose among
+    /// values, each for itself, and further seeds are trained with what was chosen.
+    pub fn training_count(&self) -> (usize, usize) {
+        let tuning = self.trainings(&self.tuning_cells()).len();
+        let later = self.config.seeds.len() - self.tune_seeds();
+        // Systems with a configuration in common, by all the configurations of theirs.
+        let mut groups: Vec<(BTreeSet<String>, usize)> = Vec::new();
+        for system in &self.systems {
+            let trains = system.trials.iter().map(|trial| &trial.train);
+            let mut all: BTreeSet<String> = trains.map(|train| json!(train).to_string()).collect();
+            let mut systems = 1;
+            groups.retain(|(others, count)| {
+                let apart = others.is_disjoint(&all);
+                if !apart {
+                    all.extend(others.iter().cloned());
+                    systems += count;
+                }
+                apart
+            });
+            groups.push((all, systems));
+        }
+        let most = groups.iter().map(|(all, systems)| all.len().min(*systems));
+        (
+            tuning + later * groups.len(),
+            tuning + later * most.sum::<usize>(),
+        )
+    }
+
     /// A cell's name: safe in any file system, and one cell's alone.
     pub fn cell_name(&self, cell: Cell) -> String {
         let label: String = self.systems[cell.system]
@@ -179,10 +229,6 @@ impl Plan {
             .collect();
         format!("{}, seed {}{values}", system.label, cell.seed)
     }
-}
-
-fn wrong<T>(message: impl Into<String>) -> Result<T, CompareError> {
-    Err(CompareError::Config(message.into()))
 }
 
 fn check_settings(config: &CompareConfig) -> Result<(), CompareError> {
@@ -230,11 +276,10 @@ fn check_settings(config: &CompareConfig) -> Result<(), CompareError> {
 
 fn system(config: &CompareConfig, entry: &MethodEntry) -> Result<System, CompareError> {
     let label = entry.label.clone().unwrap_or_else(|| {
-        if entry.credit == "own" {
-            entry.name.clone()
-        } else {
-            format!("{} + {}", entry.name, entry.credit)
-        }
+        let variant = entry.variant.iter().map(|name| format!(" {name}"));
+        let credit = (entry.credit != "own").then(|| format!(" + {}", entry.credit));
+        let more: String = variant.chain(credit).collect();
+        format!("{}{more}", entry.name)
     });
     if label.trim().is_empty() {
         return wrong(format!("a `label` of method `{}` is empty", entry.name));

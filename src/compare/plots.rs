@@ -1,9 +1,15 @@
 //! The report's plots, each a file of its own and part of the page.
 
+use super::checks::{CheckResult, Outcome};
+use super::panels::{Panel, Row, draw};
 use super::results::Results;
-use super::summary::Aggregate;
 use super::svg::{Anchor, COLOURS, GREY, INK, PALE, Svg, shortened, tick_label, ticks};
-use super::table::{decimals, ends, figure, number};
+use super::table::figure;
+use super::truths::CHANCE;
+use crate::eval::Metric;
+
+/// The heading of the plot of `[[truth]]`.
+const TRUTHS: &str = "Truths: the figures that decide, with their floors";
 
 /// A plot.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +47,7 @@ pub fn plots(results: &Results) -> Vec<Plot> {
             &[
                 "correlation with known rewards",
                 "rank correlation with known rewards",
+                "Kendall correlation with known rewards",
             ][..],
             "Learned token rewards against the true ones; the dashed line is no relation.",
         ),
@@ -54,6 +61,14 @@ pub fn plots(results: &Results) -> Vec<Plot> {
                 svg,
             });
         }
+    }
+    if let Some(svg) = truths(results) {
+        all.push(Plot {
+            file: "truths.svg",
+            title: TRUTHS,
+            caption: "Every figure that decides a truth: large dots are means over seeds, small ones the seeds, and lines the mean of the seeds' own 95 % intervals over answers. Short bars are each system's floors, means over seeds, and the dashed line is chance. A filled dot says that the map of every seed passed, by its own interval and floors.".into(),
+            svg,
+        });
     }
     if let Some(svg) = reliability(results) {
         all.push(Plot {
@@ -77,96 +92,21 @@ pub fn plots(results: &Results) -> Vec<Plot> {
     all
 }
 
-/// One line of a plot of intervals.
-struct Entry<'a> {
-    label: &'a str,
-    figure: &'a Aggregate,
-    floor: bool,
-}
-
+/// One figure a panel, systems before floors.
 fn interval_plot(results: &Results, title: &str, truths: &[&str]) -> Option<String> {
-    const ROW: f64 = 22.0;
-    const HEAD: f64 = 34.0;
-    const FOOT: f64 = 40.0;
-    let panels: Vec<(&str, Vec<Entry<'_>>)> = truths
-        .iter()
-        .map(|truth| (*truth, entries(results, truth)))
-        .filter(|(_, entries)| entries.iter().any(|e| e.figure.metric.value.is_some()))
-        .collect();
-    if panels.is_empty() {
-        return None;
-    }
-    let height: f64 = panels
-        .iter()
-        .map(|(_, entries)| HEAD + ROW * entries.len() as f64 + FOOT)
-        .sum();
-    let mut svg = Svg::new(760.0, height, title);
-    let (left, right) = (200.0, 570.0);
-    let mut top = 0.0;
-    for (truth, entries) in panels {
-        let all = entries.iter().flat_map(|entry| {
-            let i = entry.figure.metric.interval;
-            [
-                entry.figure.metric.value,
-                i.map(|i| i.low),
-                i.map(|i| i.high),
-            ]
-        });
-        let reference: f64 = if truth.contains("correlation") {
-            0.0
-        } else {
-            0.5
-        };
-        let (mut low, mut high) = (reference, reference);
-        for end in all.flatten() {
-            (low, high) = (low.min(end), high.max(end));
-        }
-        let pad = ((high - low) * 0.05).max(0.01);
-        let (low, high) = (low - pad, high + pad);
-        let x = |value: f64| left + (value - low) / (high - low) * (right - left);
-        svg.heading((12.0, top + 20.0), truth);
-        let (first, last) = (top + HEAD, top + HEAD + ROW * entries.len() as f64);
-        let marks = ticks(low, high, 6);
-        for mark in &marks {
-            svg.line((x(*mark), first), (x(*mark), last), PALE, 1.0);
-            svg.text(
-                (x(*mark), last + 16.0),
-                &tick_label(*mark, &marks),
-                Anchor::Middle,
-                GREY,
-            );
-        }
-        svg.dashed((x(reference), first), (x(reference), last), GREY);
-        for (i, entry) in entries.iter().enumerate() {
-            let y = first + ROW * (i as f64 + 0.5);
-            let colour = if entry.floor { GREY } else { COLOURS[0] };
-            let ink = if entry.floor { GREY } else { INK };
-            svg.text(
-                (left - 12.0, y + 4.0),
-                &shortened(entry.label, 28),
-                Anchor::End,
-                ink,
-            );
-            let Some(value) = entry.figure.metric.value else {
-                svg.text((right + 14.0, y + 4.0), "undefined", Anchor::Start, GREY);
-                continue;
-            };
-            if let Some(interval) = entry.figure.metric.interval {
-                svg.line((x(interval.low), y), (x(interval.high), y), colour, 2.0);
-            }
-            svg.dot((x(value), y), 4.0, colour, entry.floor);
-            let text = match entry.figure.metric.interval {
-                Some(i) => format!("{} {}", number(value), ends(i, decimals(value))),
-                None => number(value),
-            };
-            svg.text((right + 14.0, y + 4.0), &text, Anchor::Start, ink);
-        }
-        top = last + FOOT;
-    }
-    Some(svg.finish())
+    let panels = truths.iter().map(|truth| Panel {
+        heading: (*truth).into(),
+        note: None,
+        reference: Some(match truth.contains("correlation") {
+            true => 0.0,
+            false => 0.5,
+        }),
+        rows: rows(results, truth),
+    });
+    draw(title, panels.collect())
 }
 
-fn entries<'a>(results: &'a Results, truth: &str) -> Vec<Entry<'a>> {
+fn rows<'a>(results: &'a Results, truth: &str) -> Vec<Row<'a>> {
     let systems = results
         .systems
         .iter()
@@ -180,13 +120,78 @@ fn entries<'a>(results: &'a Results, truth: &str) -> Vec<Entry<'a>> {
         .filter_map(|(label, truths, floor)| {
             let figure = truths.iter().find(|t| t.name == truth)?;
             // A floor that cannot say anything of this truth would only fill the plot.
-            (!floor || figure.metric.value.is_some()).then_some(Entry {
+            (!floor || figure.metric.value.is_some()).then_some(Row {
                 label,
-                figure,
-                floor,
+                metric: &figure.metric,
+                faint: floor,
+                bars: Vec::new(),
+                dots: &[],
             })
         })
         .collect()
+}
+
+/// Every figure that decides a truth of `[[truth]]`, a panel each.
+fn truths(results: &Results) -> Option<String> {
+    let unmeasured = Metric::undefined("it was not measured");
+    let mut panels = Vec::new();
+    for check in &results.checks {
+        let mut names: Vec<&str> = Vec::new();
+        let figures = check.systems.iter().flat_map(|system| &system.figures);
+        for figure in figures.filter(|figure| figure.decides) {
+            if !names.contains(&figure.name.as_str()) {
+                names.push(&figure.name);
+            }
+        }
+        panels.extend(
+            names
+                .into_iter()
+                .map(|name| truth(check, name, &unmeasured)),
+        );
+    }
+    draw(TRUTHS, panels)
+}
+
+/// One deciding figure of all systems, except of those that another figure decides on.
+fn truth<'a>(check: &'a CheckResult, name: &str, unmeasured: &'a Metric) -> Panel<'a> {
+    let mut rows = Vec::new();
+    let mut floors: Vec<&str> = Vec::new();
+    let mut chances = Vec::new();
+    for system in &check.systems {
+        let figure = system.figures.iter().find(|figure| figure.name == name);
+        let decides = figure.is_some_and(|figure| figure.decides);
+        if !decides && system.figures.iter().any(|figure| figure.decides) {
+            continue;
+        }
+        let mut bars = Vec::new();
+        for floor in figure.into_iter().flat_map(|figure| &figure.floors) {
+            let Some(value) = floor.metric.value else {
+                continue;
+            };
+            if floor.name == CHANCE {
+                chances.push(value);
+                continue;
+            }
+            bars.push(value);
+            if !floors.contains(&floor.name.as_str()) {
+                floors.push(&floor.name);
+            }
+        }
+        rows.push(Row {
+            label: &system.system,
+            metric: figure.map_or(unmeasured, |figure| &figure.metric),
+            faint: system.outcome != Outcome::Passed,
+            bars,
+            dots: figure.map_or(&[] as &[f64], |figure| figure.values.as_slice()),
+        });
+    }
+    Panel {
+        heading: format!("{} on {}: {name}", check.truth, check.data),
+        note: (!floors.is_empty()).then(|| format!("floors (bars): {}", floors.join(", "))),
+        // The same for all, since it depends on the labels alone.
+        reference: chances.first().copied(),
+        rows,
+    }
 }
 
 /// Which systems have no curve, and why.

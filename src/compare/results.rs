@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "avascope.compare/1";
+pub const SCHEMA: &str = "avascope.compare/2";
 
 /// One part of the rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,9 @@ pub struct SystemResult {
     pub title: String,
     /// Where the method comes from.
     pub citation: String,
+    /// The variant of the method, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// How its token rewards are read off.
     pub credit: String,
     /// Pairs, or the chosen answers alone.
@@ -114,7 +117,8 @@ pub struct SystemResult {
     pub failed_seeds: Vec<u64>,
     /// Figures over seeds.
     pub truths: Vec<Aggregate>,
-    /// `checked` if the map of every seed passed every truth of [`Results::checks`], of which there must be one.
+    /// `checked` if the map of every seed passed every truth of [`Results::checks`] that is decided, at least one of them with
+    /// people's labels.
     pub trust: Trust,
     /// Stated against found coverage, averaged over seeds; empty where undefined.
     pub reliability: Vec<CalibrationPoint>,
@@ -139,7 +143,7 @@ pub struct FloorResult {
     pub truths: Vec<Aggregate>,
 }
 
-/// A cell.
+/// A cell: one system's reading of one training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
     /// The system.
@@ -152,7 +156,7 @@ pub struct CellResult {
     pub seed: u64,
     /// Whether the system's figures include it.
     pub chosen: bool,
-    /// Seconds of training and measuring.
+    /// Seconds of training and measuring. Cells that differ by their credit alone share a training, which counts in each.
     pub seconds: f64,
     /// Parameters that trained.
     pub trainable_parameters: usize,
@@ -208,7 +212,7 @@ pub struct Results {
     pub left_out: Vec<LeftOut>,
     /// What a reader should know before believing a figure.
     pub caveats: Vec<String>,
-    /// Every training.
+    /// Every cell.
     pub cells: Vec<CellResult>,
 }
 
@@ -309,7 +313,7 @@ pub fn results(inputs: Inputs<'_>) -> Results {
     let checks = checks(plan, &used);
     let mut systems: Vec<SystemResult> = (0..plan.systems.len())
         .map(|index| SystemResult {
-            trust: trust(index, &checks),
+            trust: trust(index, &checks, &plan.config.seeds),
             ..system_result(plan, index, chosen[index], cells, &used[index])
         })
         .collect();
@@ -468,10 +472,11 @@ fn system_result(
     let system = &plan.systems[index];
     let method = METHODS.iter().find(|method| method.name == system.method);
     let mut options = method.map_or(Value::Null, |method| (method.defaults)());
-    if let (Value::Object(all), Value::Object(given)) =
-        (&mut options, &system.trials[chosen].train.options)
-    {
-        all.extend(given.clone());
+    let given = &system.trials[chosen].train.options;
+    // That the plan was made says that it resolves.
+    let given = method.and_then(|method| method.resolve(given).ok());
+    if let (Value::Object(all), Some(Value::Object(given))) = (&mut options, given) {
+        all.extend(given);
     }
     let good: Vec<&&CellRecord> = used.iter().filter(|cell| cell.failure.is_none()).collect();
     SystemResult {
@@ -479,6 +484,7 @@ fn system_result(
         method: system.method.clone(),
         title: method.map_or_else(String::new, |method| method.title.into()),
         citation: method.map_or_else(String::new, |method| method.citation.into()),
+        variant: plan.config.methods[index].variant.clone(),
         credit: system.credit.name.into(),
         learns_from: match system.rows {
             RowKind::Pairs | RowKind::Unpaired => "pairs".into(),

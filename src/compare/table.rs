@@ -4,7 +4,7 @@ use super::checks::{meaning, word};
 use super::checks_view;
 use super::ensemble;
 use super::paired::{Comparison, Difference};
-use super::results::Results;
+use super::results::{Results, SystemResult};
 use super::summary::{Aggregate, Verdict};
 use super::truths::Direction;
 use crate::eval::{Interval, Metric};
@@ -207,6 +207,14 @@ pub(super) fn tuned(results: &Results, system: usize) -> String {
         .join("; ")
 }
 
+/// A system's method, with the variant where one was named.
+pub(super) fn method(system: &SystemResult) -> String {
+    match &system.variant {
+        Some(variant) => format!("{}, {variant}", system.method),
+        None => system.method.clone(),
+    }
+}
+
 /// What all share, as (name, value) lines.
 pub(super) fn facts(results: &Results) -> Vec<(&'static str, String)> {
     let train = &results.config.train;
@@ -373,7 +381,7 @@ pub fn table(results: &Results) -> String {
             text,
             "| {} | {} | {} | {} | {} | {} |",
             cell(&system.label),
-            cell(&system.method),
+            cell(&method(system)),
             cell(&system.credit),
             system.learns_from,
             cell(&tuned(results, index)),

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::eval::Metric;
+use crate::random::Rng;
 use crate::reward::{
     AnswerScore, Provenance, Side, TokenReward, TokenRewardRecord, Trust, Uncertainty,
 };
 use crate::train::DeviceInfo;
-use crate::world::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

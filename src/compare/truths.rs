@@ -5,24 +5,16 @@
 //! A further truth of the same scores is one line in [`evaluate`]; one that needs the model itself (deleting tokens,
 //! say) is one line in [`assess_cell`](super::assess_cell), and brings its own interval.
 
+use super::known::known;
 use crate::eval::calibration::CalibrationPoint;
 use crate::eval::resample::{SplitMix64, quantile};
-use crate::eval::{
-    EvalError, Gauge, Interval, Metric, SortedTokens, gaussian_calibration, mean_squared_error,
-    pair_accuracy, pearson, spearman,
-};
+use crate::eval::{EvalError, Interval, Metric, SortedTokens, pair_accuracy};
 use crate::reward::{Side, TokenRewardRecord};
-use crate::train::{NO_POSITIVE_FACTOR, Residuals, known_rewards, labelled_tokens};
+use crate::train::{Residuals, labelled_tokens};
 use serde::{Deserialize, Serialize};
 
 /// Confidence level of all intervals.
 pub(super) const LEVEL: f64 = 0.95;
-
-/// Most points of a scatter plot that a cell keeps.
-const SCATTER_POINTS: usize = 300;
-
-/// Most tokens with a known reward that a cell keeps for the ensemble of its seeds.
-const KNOWN_TOKENS: usize = 3000;
 
 /// What a better value is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,15 +112,19 @@ pub struct Assessment {
 type Statistic<'a> = Box<dyn Fn(&[u32]) -> Option<f64> + 'a>;
 
 /// A truth that resamples rows: how often each row counts in, the value out.
-struct Probe<'a> {
-    name: String,
-    unit: &'static str,
-    n: usize,
-    direction: Direction,
-    chance: Option<f64>,
-    point: Metric,
-    statistic: Statistic<'a>,
+pub(super) struct Probe<'a> {
+    pub name: String,
+    pub unit: &'static str,
+    pub n: usize,
+    pub direction: Direction,
+    /// What can be had without any map, by its name.
+    pub floor: Option<(&'static str, f64)>,
+    pub point: Metric,
+    pub statistic: Statistic<'a>,
 }
+
+/// The floor of a map that says nothing.
+pub(super) const CHANCE: &str = "chance";
 
 /// Measures every truth. `resamples` resamples of the rows are drawn with a fixed seed.
 ///
@@ -185,9 +181,9 @@ fn resample(probes: Vec<Probe<'_>>, rows: usize, resamples: usize) -> Vec<Measur
                 unit: probe.unit.into(),
                 direction: probe.direction,
                 floors: probe
-                    .chance
-                    .map(|value| NamedFloor {
-                        name: "chance".into(),
+                    .floor
+                    .map(|(name, value)| NamedFloor {
+                        name: name.into(),
                         value,
                     })
                     .into_iter()
@@ -228,7 +224,7 @@ fn pairs<'a>(readings: &'a Readings<'_>) -> Result<Probe<'a>, EvalError> {
         unit: "pairs",
         n: scores.len(),
         direction: Direction::Higher,
-        chance: Some(0.5),
+        floor: Some((CHANCE, 0.5)),
         point,
         statistic: Box::new(move |counts| {
             let right: u32 = counts
@@ -266,7 +262,7 @@ fn spans<'a>(
         unit: "tokens",
         n,
         direction: Direction::Higher,
-        chance: Some(0.5),
+        floor: Some((CHANCE, 0.5)),
         point,
         statistic,
     };
@@ -294,242 +290,8 @@ fn spans<'a>(
     ))
 }
 
-/// Sums over one row's tokens, from which correlations, errors and coverage follow.
-#[derive(Clone, Default)]
-struct Sums {
-    tokens: f64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    yy: f64,
-    xy: f64,
-    /// The same of ranks.
-    ranks: [f64; 5],
-    squared_error: f64,
-    variance: f64,
-    /// Tokens inside the central intervals at 5 %, 10 %, ..., 95 %.
-    inside: [f64; 19],
-}
-
-/// Pearson's correlation from sums; `None` where a side is constant.
-fn correlation(n: f64, [x, y, xx, yy, xy]: [f64; 5]) -> Option<f64> {
-    let (vx, vy) = (xx - x * x / n, yy - y * y / n);
-    (n > 1.0 && vx > 1e-12 * xx && vy > 1e-12 * yy)
-        .then(|| ((xy - x * y / n) / (vx * vy).sqrt()).clamp(-1.0, 1.0))
-}
-
-/// Token rewards against known ones: correlation as they are; error, coverage and sharpness after the best positive
-/// scale and offset, which a preference leaves open. The map and, for Spearman, the ranks are those of all test rows,
-/// also on resamples.
-fn known<'a>(
-    readings: &Readings<'_>,
-    rows: &[&[TokenRewardRecord]],
-    probes: &mut Vec<Probe<'a>>,
-    assessment: &mut Assessment,
-) -> Result<(), EvalError> {
-    let all = known_rewards(readings.records);
-    let n = all.truths.len();
-    let undefined = readings.no_tokens.or((n == 0).then_some(NO_TRUTH));
-    let mut measures: Vec<(&str, Direction, Option<f64>, Metric)> = Vec::new();
-    let names = KNOWN.map(|(name, _)| name);
-    let mut rows_sums: Vec<Sums> = Vec::new();
-    if let Some(reason) = undefined {
-        for (name, direction) in KNOWN {
-            measures.push((name, direction, None, Metric::undefined(reason)));
-        }
-    } else {
-        let map = Gauge::PositiveAffine.fit(&all.means, &all.truths)?;
-        let mapped = map.apply(&all.means);
-        let stds: Vec<f64> = all.stds.iter().map(|std| std * map.scale).collect();
-        let no_sigma = readings
-            .no_sigma
-            .or((map.scale <= 0.0).then_some(NO_POSITIVE_FACTOR));
-        let calibration = match no_sigma {
-            None => Some(gaussian_calibration(&mapped, &stds, &all.truths)?),
-            Some(_) => None,
-        };
-        let of_calibration = |pick: &dyn Fn(&crate::eval::CalibrationReport) -> Metric| match (
-            &calibration,
-            no_sigma,
-        ) {
-            (Some(report), _) => pick(report),
-            (None, reason) => Metric::undefined(reason.unwrap_or(NO_POSITIVE_FACTOR)),
-        };
-        let coverage =
-            |level: usize| of_calibration(&|report| Metric::of(report.coverage[level].observed));
-        let points = [
-            pearson(&all.means, &all.truths)?,
-            spearman(&all.means, &all.truths)?,
-            mean_squared_error(&mapped, &all.truths)?,
-            coverage(0),
-            coverage(1),
-            coverage(2),
-            of_calibration(&|report| report.expected_calibration_error.clone()),
-            of_calibration(&|report| report.sharpness.clone()),
-        ];
-        for ((name, direction), point) in KNOWN.into_iter().zip(points) {
-            let chance = matches!(name, PEARSON | SPEARMAN).then_some(0.0);
-            measures.push((name, direction, chance, point));
-        }
-        rows_sums = sums(rows, &all, &mapped, &stds);
-        assessment.reliability = calibration.map(|report| report.curve).unwrap_or_default();
-        assessment.scatter = scatter(&all.truths, &mapped);
-        if map.scale > 0.0 {
-            let has_sigma = readings.no_sigma.is_none();
-            assessment.known = (0..n)
-                .step_by(n.div_ceil(KNOWN_TOKENS).max(1))
-                .map(|i| {
-                    let std = if has_sigma { stds[i] } else { 0.0 };
-                    [mapped[i] as f32, std as f32, all.truths[i] as f32]
-                })
-                .collect();
-        }
-    }
-    let rows_sums = std::rc::Rc::new(rows_sums);
-    for (name, direction, chance, point) in measures {
-        let sums = std::rc::Rc::clone(&rows_sums);
-        let which = names.iter().position(|known| *known == name).unwrap_or(0);
-        probes.push(Probe {
-            name: name.into(),
-            unit: "tokens",
-            n,
-            direction,
-            chance,
-            point,
-            statistic: Box::new(move |counts| from_sums(which, &sums, counts)),
-        });
-    }
-    Ok(())
-}
-
 /// Name of the truth about what AVA's sigma is.
 pub(super) const TD_RESIDUALS: &str = "TD residuals inside 95 % intervals";
-/// Points for a plot, spread evenly over the range of true rewards: where most tokens have the same one, points drawn at
-/// random would show little else.
-fn scatter(truths: &[f64], learned: &[f64]) -> Vec<(f32, f32)> {
-    const BINS: usize = 30;
-    let (low, high) = truths
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), t| {
-            (low.min(*t), high.max(*t))
-        });
-    let width = ((high - low) / BINS as f64).max(f64::MIN_POSITIVE);
-    let mut bins: Vec<Vec<usize>> = vec![Vec::new(); BINS];
-    for (i, truth) in truths.iter().enumerate() {
-        bins[(((truth - low) / width) as usize).min(BINS - 1)].push(i);
-    }
-    let most = SCATTER_POINTS / BINS;
-    bins.iter()
-        .flat_map(|bin| bin.iter().step_by(bin.len().div_ceil(most).max(1)))
-        .map(|i| (truths[*i] as f32, learned[*i] as f32))
-        .collect()
-}
-
-const NO_TRUTH: &str = "the test rows have no known token rewards";
-const PEARSON: &str = "correlation with known rewards";
-const SPEARMAN: &str = "rank correlation with known rewards";
-
-/// The truths of known token rewards, in the order of [`from_sums`].
-const KNOWN: [(&str, Direction); 8] = [
-    (PEARSON, Direction::Higher),
-    (SPEARMAN, Direction::Higher),
-    ("mean squared error", Direction::Lower),
-    ("coverage of 50 % intervals", Direction::Target(0.5)),
-    ("coverage of 80 % intervals", Direction::Target(0.8)),
-    ("coverage of 95 % intervals", Direction::Target(0.95)),
-    ("calibration error", Direction::Lower),
-    ("sharpness (root mean square of sigma)", Direction::Neither),
-];
-
-/// One of [`KNOWN`] from the rows' sums, each row counted `counts` times.
-fn from_sums(which: usize, rows: &[Sums], counts: &[u32]) -> Option<f64> {
-    let total = |pick: &dyn Fn(&Sums) -> f64| -> f64 {
-        rows.iter()
-            .zip(counts)
-            .map(|(sums, count)| f64::from(*count) * pick(sums))
-            .sum()
-    };
-    let n = total(&|s| s.tokens);
-    if n <= 0.0 {
-        return None;
-    }
-    let share = |level: usize| total(&|s| s.inside[level]) / n;
-    match which {
-        0 => correlation(
-            n,
-            [
-                total(&|s| s.x),
-                total(&|s| s.y),
-                total(&|s| s.xx),
-                total(&|s| s.yy),
-                total(&|s| s.xy),
-            ],
-        ),
-        1 => correlation(n, [0, 1, 2, 3, 4].map(|i| total(&|s| s.ranks[i]))),
-        2 => Some(total(&|s| s.squared_error) / n),
-        // Level 50 % is the tenth of 5 %, 10 %, ...
-        3 => Some(share(9)),
-        4 => Some(share(15)),
-        5 => Some(share(18)),
-        6 => {
-            let gaps = (0..19).map(|level| (share(level) - (level + 1) as f64 / 20.0).abs());
-            Some(gaps.sum::<f64>() / 19.0)
-        }
-        _ => Some((total(&|s| s.variance) / n).sqrt()),
-    }
-}
-
-/// Per row the sums over its tokens with a known reward. Means and truths are taken from their own averages first, so
-/// that little is lost in the differences.
-fn sums(
-    rows: &[&[TokenRewardRecord]],
-    all: &crate::train::KnownRewards,
-    mapped: &[f64],
-    stds: &[f64],
-) -> Vec<Sums> {
-    use crate::eval::correlation::mid_ranks;
-    use crate::eval::gaussian::normal_cdf;
-    let centred = |values: &[f64]| {
-        let mean = crate::eval::mean(values);
-        values.iter().map(|value| value - mean).collect::<Vec<_>>()
-    };
-    let x = centred(&all.means);
-    let y = centred(&all.truths);
-    let rank_x = centred(&mid_ranks(&all.means));
-    let rank_y = centred(&mid_ranks(&all.truths));
-    let mut next = 0;
-    rows.iter()
-        .map(|records| {
-            let mut sums = Sums::default();
-            let tokens: usize = records
-                .iter()
-                .flat_map(|r| &r.tokens)
-                .fold(0, |n, token| n + usize::from(token.true_mean.is_some()));
-            for i in next..next + tokens {
-                sums.tokens += 1.0;
-                sums.x += x[i];
-                sums.y += y[i];
-                sums.xx += x[i] * x[i];
-                sums.yy += y[i] * y[i];
-                sums.xy += x[i] * y[i];
-                let (p, q) = (rank_x[i], rank_y[i]);
-                for (sum, value) in sums.ranks.iter_mut().zip([p, q, p * p, q * q, p * q]) {
-                    *sum += value;
-                }
-                let error = all.truths[i] - mapped[i];
-                sums.squared_error += error * error;
-                sums.variance += stds[i] * stds[i];
-                // Smallest central level that covers the truth: 2 Phi(|z|) - 1.
-                let covering = 1.0 - 2.0 * normal_cdf(-(error / stds[i]).abs());
-                for (level, inside) in sums.inside.iter_mut().enumerate() {
-                    *inside += f64::from(u8::from(covering <= (level + 1) as f64 / 20.0));
-                }
-            }
-            next += tokens;
-            sums
-        })
-        .collect()
-}
 
 /// Whether sigma describes the temporal-difference residuals, which is what AVA's sigma is.
 fn residual_coverage(readings: &Readings<'_>) -> TruthResult {

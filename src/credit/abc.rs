@@ -29,10 +29,11 @@ pub const ABC: Credit = Credit {
     },
 };
 
-/// The entry in [`CREDITS`](super::CREDITS): attention while the answer is written, by the model's own trunk, beta 1.
+/// The entry in [`CREDITS`](super::CREDITS): attention where the answer would be written, by the trunk that scores it, beta 1.
+/// The paper takes the policy that wrote the answer: the same trunk where only heads are trained, another one otherwise.
 pub const ABC_D: Credit = Credit {
     name: "abc_d",
-    title: "Attention of the steps that write the answer (ABC-D)",
+    title: "Attention of the trunk where it would write the answer (ABC-D)",
     citation: "Dense Reward for Free, arXiv 2402.00782",
     needs: Needs {
         attention: true,

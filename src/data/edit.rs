@@ -255,15 +255,9 @@ mod tests {
 
     #[test]
     fn the_golden_alignments_come_out() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../shared/golden/fine_grained.json"
-        );
-        let Ok(bytes) = std::fs::read(path) else {
-            println!("SKIPPED: {path} is absent");
+        let Some(golden) = crate::test_data::golden("fine_grained") else {
             return;
         };
-        let golden: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let data = &golden["inputs"]["data"];
         let table =
             |name: &str| -> Vec<Vec<usize>> { serde_json::from_value(data[name].clone()).unwrap() };

@@ -1,7 +1,7 @@
-//! Floors: what every claim is held against. "The longer answer wins", and a Bradley-Terry model of single words.
+//! The floor that every claim is held against: a Bradley-Terry model of single words.
 //!
-//! A reward model that does not beat the word counts has learned word counts. Both floors give pair scores; the word
-//! model also gives token scores, so that token AUC has a floor too.
+//! A reward model that does not beat the word counts has learned word counts. The floor gives pair scores and token scores,
+//! so that token AUC has a floor too.
 
 use super::auc::LabelledTokens;
 use super::gaussian::{log_sigmoid, sigmoid};
@@ -10,15 +10,6 @@ use super::resample::SplitMix64;
 use super::{EvalError, PairAccuracy, check_values, pair_accuracy};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-
-/// Accuracy of "the longer answer is the better one"; lengths `[N]` in tokens or characters.
-///
-/// # Errors
-/// Unequal lengths, no pairs.
-pub fn longer_wins(chosen: &[usize], rejected: &[usize]) -> Result<PairAccuracy, EvalError> {
-    let as_scores = |lengths: &[usize]| lengths.iter().map(|l| *l as f64).collect::<Vec<_>>();
-    pair_accuracy(&as_scores(chosen), &as_scores(rejected))
-}
 
 /// Lower-cased words with stable ids, for floors that need no tokenizer. A word is a run of letters, digits and
 /// apostrophes; every other visible character is a word of its own.
@@ -258,12 +249,6 @@ mod tests {
     }
 
     #[test]
-    fn longer_wins_counts_ties_as_wrong() {
-        let got = longer_wins(&[3, 1, 2], &[1, 3, 2]).unwrap();
-        assert_eq!((got.right, got.ties), (1, 1));
-    }
-
-    #[test]
     fn words_are_lower_cased_with_code_point_offsets() {
         let mut words = Words::default();
         let got = words.encode("Él don't, EL  él");
@@ -343,8 +328,9 @@ mod tests {
     #[test]
     fn the_floors_on_paradetox_are_near_the_stated_ones() {
         let Ok(path) = std::env::var("AVASCOPE_PARADETOX_JSONL") else {
-            println!(
-                "SKIPPED: AVASCOPE_PARADETOX_JSONL does not name a decompressed minpairs_paradetox.jsonl"
+            crate::test_data::skipped(
+                "the floors on ParaDetox",
+                "AVASCOPE_PARADETOX_JSONL does not name a decompressed minpairs_paradetox.jsonl",
             );
             return;
         };

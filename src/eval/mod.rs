@@ -23,7 +23,6 @@ pub mod recovery;
 pub mod resample;
 pub mod rewardbench;
 pub mod strength;
-pub mod summary;
 
 pub use accuracy::{
     PairAccuracy, PairedComparison, compare_methods, pair_accuracy, pair_outcomes, wilson,
@@ -33,15 +32,12 @@ pub use auc::{
 };
 pub use calibration::{CalibrationReport, expected_calibration_error, gaussian_calibration};
 pub use classification::Confusion;
-pub use correlation::{
-    Affine, Gauge, kendall_tau_b, mean_squared_error, pearson, r_squared, spearman,
-};
-pub use floors::{UnigramBradleyTerry, Words, longer_wins};
+pub use correlation::{Affine, Gauge, kendall_tau_b, mean_squared_error, pearson, spearman};
+pub use floors::{UnigramBradleyTerry, Words};
 pub use posteriors::{Gaussians, PosteriorAgreement, posterior_agreement};
 pub use recovery::{Decision, RewardRecovery};
 pub use resample::Bootstrap;
 pub use strength::{DoubtfulPairs, Strength, preference_strength};
-pub use summary::{PairReport, PairScores, TokenTruth, TokenTruthReport};
 
 /// What is wrong with the numbers that were given.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -265,22 +261,8 @@ pub(crate) fn variance(values: &[f64]) -> f64 {
 #[cfg(test)]
 pub(crate) mod testing {
     //! Reading golden files.
+    pub(crate) use crate::test_data::golden;
     use serde_json::Value;
-
-    /// The golden file, or `None` with a line that says so.
-    pub fn golden(name: &str) -> Option<Value> {
-        let path = format!(
-            "{}/../shared/golden/{name}.json",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        match std::fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).expect("a golden file is JSON")),
-            Err(error) => {
-                println!("SKIPPED: {path}: {error}");
-                None
-            }
-        }
-    }
 
     pub fn floats(value: &Value) -> Vec<f64> {
         value

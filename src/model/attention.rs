@@ -3,7 +3,7 @@
 //! Grouped queries: the G query heads of one key head are laid under each other, so that scores and mixing are one
 //! batched product per key head, and no key or value is repeated in memory.
 
-use super::host::exponential;
+use super::host::{exponential, is_here, rotate};
 use super::{ModelConfig, RopeScaling};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -133,6 +133,7 @@ impl Places {
             swap[i * d + d / 2 + i] = 1.0;
         }
         Rotary {
+            here: is_here(device).then(|| (cos.clone(), sin.clone())),
             cos: table(cos),
             sin: table(sin),
             swap: Tensor::from_data(TensorData::new(swap, [d, d]), device),
@@ -175,6 +176,8 @@ fn frequencies(config: &ModelConfig) -> Vec<f64> {
 /// The swap of halves is a product with a constant because a slice's gradient in Burn is a full tensor of zeros with
 /// the slice assigned into it: two slices, a negation and a join cost more kernels forward, and twice as many backward.
 pub(crate) struct Rotary {
+    /// The two tables on the host, where the processor computes.
+    here: Option<(Vec<f32>, Vec<f32>)>,
     cos: Tensor<4>,
     sin: Tensor<4>,
     swap: Tensor<2>,
@@ -184,6 +187,9 @@ impl Rotary {
     /// Turns `x [B, T, heads, d]`.
     pub(crate) fn turn(&self, x: Tensor<4>) -> Tensor<4> {
         let [b, t, h, d] = x.dims();
+        if let (Some((cos, sin)), false) = (&self.here, x.is_tracked()) {
+            return rotate(x, cos, sin);
+        }
         let swapped = x
             .clone()
             .reshape([b * t * h, d])
@@ -310,6 +316,24 @@ mod tests {
         // One new token behind cached ones: nothing to hide, then a padded key to hide.
         assert_eq!(picture(&[1, 1, 1], 1, 1), (String::new(), vec![2]));
         assert_eq!(picture(&[0, 1, 1], 1, 1), ("x..".into(), vec![1]));
+    }
+
+    /// The pass over memory without autodiff and the operations with it: the same bits.
+    #[test]
+    fn positions_turn_alike_with_and_without_autodiff() {
+        let config = crate::model::tests::small(crate::model::Architecture::Llama);
+        let device = Device::flex();
+        let (heads, d) = (2, config.head_dim);
+        for segments in [[1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 2, 2]] {
+            let places = Places::new(&segments, 2, 3, 3);
+            let rotary = places.rotary(&config, &device);
+            let numbers = 6 * heads * d;
+            let values = (0..numbers).map(|i| (i as f32 * 0.7).sin()).collect();
+            let x = Tensor::from_data(TensorData::new(values, [2, 3, heads, d]), &device);
+            let plain = crate::model::host::read(rotary.turn(x.clone()));
+            let tracked = rotary.turn(x.autodiff().require_grad());
+            assert_eq!(plain, crate::model::host::read(tracked.inner()));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Source: *Dropout*, Srivastava et al. 2014; the places are those of GPT-2 (`embd_pdrop`, `resid_pdrop`). Numbers that stay
 //! are scaled by 1/(1-rate), so that expectations stay.
 
-use crate::world::Rng;
+use crate::random::Rng;
 use burn::tensor::{Tensor, TensorData};
 
 /// Dropout of one forward pass: a rate and a seed give the same masks on every device.

@@ -82,6 +82,41 @@ pub(super) fn silu(x: Tensor<2>) -> Tensor<2> {
     x * slope.tensor(&device) + rest.tensor(&device)
 }
 
+/// silu(gate)·up, `[N, width]` each. On the processor and without autodiff one pass.
+pub(super) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    let device = gate.device();
+    if gate.is_tracked() || up.is_tracked() || !is_here(&device) {
+        return silu(gate) * up;
+    }
+    let (mut gate, mut up) = (take(gate), take(up));
+    each_two(gate.values_mut(), up.values_mut(), |x, up| {
+        *x = *x * sigmoid(*x) * *up;
+    });
+    gate.tensor(&device)
+}
+
+/// Rotary positions without autodiff on the processor, in one pass: `x [B, T, heads, d]` by tables of one row of d numbers a
+/// token, `[T, d]` for all rows of the batch or `[B, T, d]`.
+pub(super) fn rotate(x: Tensor<4>, cos: &[f32], sin: &[f32]) -> Tensor<4> {
+    let (device, [b, t, heads, d]) = (x.device(), x.dims());
+    let mut values = take(x);
+    let places = (cos.len() / d.max(1)).max(1);
+    debug_assert!(places == t || places == b * t, "{places} tables, {b} x {t}");
+    numbered_rows(values.values_mut(), heads * d, |token, row| {
+        let at = token % places * d;
+        let (cos, sin) = (&cos[at..at + d], &sin[at..at + d]);
+        for head in row.chunks_mut(d) {
+            let (first, second) = head.split_at_mut(d / 2);
+            for (i, (u, v)) in first.iter_mut().zip(second).enumerate() {
+                let (a, b) = (*u, *v);
+                *u = a * cos[i] - b * sin[i];
+                *v = b * cos[d / 2 + i] + a * sin[d / 2 + i];
+            }
+        }
+    });
+    values.tensor(&device)
+}
+
 /// exp(x) for x <= 88. On the processor the backward pass is one product, as it is elsewhere.
 pub(super) fn exponential(x: Tensor<4>) -> Tensor<4> {
     let device = x.device().inner();
@@ -272,6 +307,32 @@ fn each_two(a: &mut [f32], b: &mut [f32], f: impl Fn(&mut f32, &mut f32)) {
     a.iter_mut().zip(b).for_each(|(a, b)| f(a, b));
 }
 
+/// One call a row of `width` numbers, with the number of the row.
+#[cfg(not(target_family = "wasm"))]
+fn numbered_rows(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Send + Sync) {
+    use rayon::prelude::*;
+    if width == 0 {
+        return;
+    }
+    // Short rows are handed out many at a time.
+    let rows = CHUNK.div_ceil(width);
+    values
+        .par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(chunk, values)| {
+            for (i, row) in values.chunks_mut(width).enumerate() {
+                f(chunk * rows + i, row);
+            }
+        });
+}
+
+#[cfg(target_family = "wasm")]
+fn numbered_rows(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32])) {
+    for (i, row) in values.chunks_mut(width.max(1)).enumerate() {
+        f(i, row);
+    }
+}
+
 /// One call a row of `width` numbers, with the row's own number of `each`.
 #[cfg(not(target_family = "wasm"))]
 fn each_row(
@@ -345,6 +406,21 @@ mod tests {
         }
         for (a, b) in read(silu(plain.clone())).iter().zip(&theirs[0]) {
             assert!((a - b).abs() < 1e-6 * b.abs().max(1.0), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn swiglu_is_that_of_its_two_factors() {
+        let device = Device::flex();
+        let of = |step: f32| {
+            let values = (-300..300).map(|i| i as f32 * step).collect();
+            Tensor::<2>::from_data(TensorData::new(values, [6, 100]), &device)
+        };
+        let (gate, up) = (of(0.05), of(-0.3));
+        let ours = read(swiglu(gate.clone(), up.clone()));
+        let theirs = read(activation::silu(gate) * up);
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!((a - b).abs() <= 2e-6 * b.abs().max(1e-3), "{a} {b}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::attention::{Pass, attend};
 use super::dropout::Masks;
-use super::host::{self, silu};
+use super::host::{self, swiglu};
 use super::{Decoder, ForwardOptions};
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
@@ -44,7 +44,7 @@ pub(crate) fn trunk(
         );
         let gate = model.linear(&format!("{p}.mlp.gate_proj"), h.clone());
         let up = model.linear(&format!("{p}.mlp.up_proj"), h);
-        x = x + masks.apply(model.linear(&format!("{p}.mlp.down_proj"), silu(gate) * up));
+        x = x + masks.apply(model.linear(&format!("{p}.mlp.down_proj"), swiglu(gate, up)));
     }
     (rms_norm(x, gain("model.norm"), config.norm_eps), attention)
 }

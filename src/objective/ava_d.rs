@@ -23,7 +23,28 @@ pub const METHOD: Method = Method {
     citation: "AVA, arXiv 2411.09341, Eq. 5-14",
     build: |options| Ok(Box::new(AvaD::new(options)?)),
     defaults: options::defaults::<AvaOptions>,
+    // The paper's table has AVA-p alone. These are the parts of it that AVA-d has, too; neg and cer are not among them.
     variants: &[
+        Variant {
+            name: "with rwt",
+            options: &[("rwt", "reward_and_q")],
+            note: "both heads weighted by attention (Eq. 11), as in the paper's full system; weights of mean 1",
+        },
+        Variant {
+            name: "w/o rwt",
+            options: &[("rwt", "off")],
+            note: "without attention weighting; the default here",
+        },
+        Variant {
+            name: "w/o irl",
+            options: &[("lambda", "0.0"), ("kappa", "0.0")],
+            note: "without the inverse-RL terms: supervised fine-tuning alone, and every reward stays at the prior",
+        },
+        Variant {
+            name: "w/o td",
+            options: &[("lambda", "0.0")],
+            note: "without the TD term alone; the prior stays, and every reward with it (not in the paper)",
+        },
         Variant {
             name: "w/o ptq",
             options: &[

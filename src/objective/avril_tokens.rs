@@ -163,7 +163,7 @@ impl Objective for AvrilTokens {
     }
 
     fn informs_std(&self) -> bool {
-        true
+        self.ava.lambda > 0.0
     }
 
     fn diagnostics(&self, steps: &Steps) -> Vec<Term> {
@@ -171,7 +171,7 @@ impl Objective for AvrilTokens {
     }
 
     fn td_target(&self, steps: &Steps) -> Option<Tensor<2>> {
-        Some(AvaTerms::of(steps, &self.ava).delta)
+        (self.ava.lambda > 0.0).then(|| AvaTerms::of(steps, &self.ava).delta)
     }
 
     fn warnings(&self) -> Vec<String> {

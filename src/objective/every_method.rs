@@ -19,6 +19,7 @@ fn subjects() -> Vec<(&'static str, Value)> {
     let mut all: Vec<(&str, Value)> = names.map(|name| (name, options(name))).collect();
     all.extend([
         ("ava_d", json!({"lambda": 0.0})),
+        ("avril", json!({"lambda": 0.0})),
         ("ava_d", json!({"terminal": "drop", "normalise": "sum"})),
         ("ava_p", json!({"lambda": 0.0})),
         ("ava_p", json!({"lambda": 0.0, "cer": "probit"})),
@@ -53,7 +54,10 @@ fn subjects() -> Vec<(&'static str, Value)> {
         ("irl_margin", json!({"kind": "squared", "score": "mean"})),
         ("irl_margin", json!({"kind": "logistic"})),
         ("irl_margin", json!({"kind": "hinge", "score": "sum"})),
-        ("pref_transformer", json!({"pool": "sum"})),
+        (
+            "pref_transformer",
+            json!({"pool": "sum", "rwt_causal": true, "rwt_sqrt_d": true}),
+        ),
         ("fine_grained", json!({"keep_weight": 0.5})),
         (
             "secrets2",

@@ -4,31 +4,25 @@ use crate::reward::{
     HeadValues, Layout, Normaliser, Rwt, StepIndex, Steps, StepsConfig, action_values, assemble,
     reward_weights, weighted_action_values,
 };
+use crate::test_data;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
 /// One golden file.
 pub(crate) struct Golden(pub Value);
 
-/// The file `shared/golden/<name>.json` beside the checkout, or `None` (with a line that says so).
+/// The golden values of this name, or `None` after saying that they are left out.
+#[track_caller]
 pub(crate) fn load(name: &str) -> Option<Golden> {
-    let path = format!(
-        "{}/../shared/golden/{name}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let Ok(bytes) = std::fs::read(&path) else {
-        println!("SKIPPED: golden file {path} is absent");
-        return None;
-    };
-    Some(Golden(
-        serde_json::from_slice(&bytes).expect("golden files are JSON"),
-    ))
+    let values = test_data::golden(name)?;
+    Some(Golden(values))
 }
 
 /// The devices a golden test runs on: Flex always, wgpu where the environment asks for it.
+#[track_caller]
 pub(crate) fn wgpu() -> Option<Device> {
     if std::env::var("AVASCOPE_TEST_WGPU").as_deref() != Ok("1") {
-        println!("SKIPPED: AVASCOPE_TEST_WGPU is not 1");
+        test_data::skipped("the same on a GPU", "AVASCOPE_TEST_WGPU is not 1");
         return None;
     }
     match pollster::block_on(crate::device::shared_test_gpu()) {

@@ -250,6 +250,65 @@ impl Variant {
     }
 }
 
+/// The option of every method that names a [`Variant`]: the other options are laid over those of the variant.
+pub const VARIANT: &str = "variant";
+
+impl Method {
+    /// Its variant of that name.
+    ///
+    /// # Errors
+    /// [`ObjectiveError::BadValue`], which lists the variants, the nearest name first.
+    pub fn variant(&self, name: &str) -> Result<&'static Variant, ObjectiveError> {
+        let found = self.variants.iter().find(|variant| variant.name == name);
+        found.ok_or_else(|| {
+            let names = self.variants.iter().map(|variant| variant.name.to_owned());
+            let known: Vec<String> = options::nearest_first(name, names)
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            self.no_variant(
+                &name.into(),
+                match known.is_empty() {
+                    true => "the method has none".into(),
+                    false => format!("it is one of {}", known.join(", ")),
+                },
+            )
+        })
+    }
+
+    /// Options in which no variant is named any more: laid over those of the variant that [`VARIANT`] names, and as they are
+    /// where it names none.
+    ///
+    /// # Errors
+    /// As [`Method::variant`].
+    pub fn resolve(
+        &self,
+        options: &serde_json::Value,
+    ) -> Result<serde_json::Value, ObjectiveError> {
+        let Some(named) = options.get(VARIANT) else {
+            return Ok(options.clone());
+        };
+        let Some(name) = named.as_str() else {
+            return Err(self.no_variant(named, "a name is needed".into()));
+        };
+        let mut all = self.variant(name)?.options();
+        if let (Some(all), Some(given)) = (all.as_object_mut(), options.as_object()) {
+            all.extend(given.clone());
+            all.remove(VARIANT);
+        }
+        Ok(all)
+    }
+
+    fn no_variant(&self, value: &serde_json::Value, reason: String) -> ObjectiveError {
+        ObjectiveError::BadValue {
+            method: self.name,
+            option: VARIANT.to_owned(),
+            value: value.to_string(),
+            reason,
+        }
+    }
+}
+
 /// All methods that a run can train. Secrets of RLHF II ([`secrets2`]) also needs rows with the strengths of an ensemble,
 /// which `avascope data doubtful` writes, unless only its contrastive term is on.
 pub const METHODS: &[Method] = &[
@@ -269,7 +328,8 @@ pub const METHODS: &[Method] = &[
     secrets2::METHOD,
 ];
 
-/// The objective of a method's name and options (a JSON object, or null for the defaults).
+/// The objective of a method's name and options (a JSON object, or null for the defaults). One of the options may be
+/// [`VARIANT`].
 ///
 /// # Errors
 /// [`ObjectiveError`], when the name, an option or an option's value is not known; it lists what is.
@@ -278,7 +338,7 @@ pub fn build(
     options: &serde_json::Value,
 ) -> Result<Box<dyn Objective>, ObjectiveError> {
     match METHODS.iter().find(|method| method.name == name) {
-        Some(method) => (method.build)(options),
+        Some(method) => (method.build)(&method.resolve(options)?),
         None => Err(ObjectiveError::UnknownMethod {
             name: name.to_owned(),
             known: options::nearest_first(name, METHODS.iter().map(|m| m.name.to_owned())),
@@ -321,6 +381,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_variant_is_chosen_by_its_name_and_options_beside_it_are_laid_over_its_own() {
+        for method in METHODS {
+            for variant in method.variants {
+                let named = json!({"variant": variant.name});
+                assert_eq!(method.resolve(&named), Ok(variant.options()));
+                assert!(build(method.name, &named).is_ok(), "{}", variant.name);
+            }
+        }
+        let trains_sigma = |options| build("ava_p", &options).map(|ava| ava.informs_std());
+        assert_eq!(
+            trains_sigma(json!({"variant": "w/o irl"})).ok(),
+            Some(false)
+        );
+        let beside = json!({"variant": "w/o irl", "lambda": 0.1});
+        assert_eq!(trains_sigma(beside).ok(), Some(true));
+        let said = |method: &str, options| {
+            let error = build(method, &options).err();
+            error.map(|e| e.to_string()).unwrap_or_default()
+        };
+        let error = said("ava_p", json!({"variant": "w/o ir"}));
+        assert!(
+            error.contains("`variant` of `ava_p` cannot be \"w/o ir\": it is one of `w/o irl`, "),
+            "{error}"
+        );
+        assert!(said("dpo", json!({"variant": "w/o irl"})).contains("the method has none"));
+        assert!(said("ava_p", json!({"variant": 3})).contains("a name is needed"));
+        let error = said("ava_p", json!({"variant": "w/o irl", "lamda": 0.1}));
+        assert!(error.contains("options: lambda,"), "{error}");
     }
 
     #[test]

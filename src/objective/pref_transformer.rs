@@ -7,7 +7,9 @@
 //!
 //! Source: *Preference Transformer*, arXiv 2303.00957, section 4; github csmile-1006/PreferenceTransformer@f71647b.
 //! y is the row's own label (column `preference` or `label`: 1 chosen is better, 0 rejected is, 0.5 a tie), 1 where it has none.
-//! Weights are those of the answer's steps; without any, all steps weigh the same. The token reward shown is w_t r_t
+//! Weights are those of the answer's steps, by queries and keys of a layer of its own; `rwt_causal` hides later tokens from a
+//! query and `rwt_sqrt_d` divides by the root of their width, as the two forms of the code do. Without any weights all steps
+//! weigh the same. The token reward shown is w_t r_t
 //! times the answer's length, which has the scale of r_t (ours; the code's own token reward is r_t).
 
 use super::comparison::{self, Comparison, PairFit};
@@ -17,7 +19,7 @@ use super::{
     Evaluation, Method, Objective, ObjectiveError, Progress, RowKind, ScoreKind, Scores,
     TokenRewards, reward_terms,
 };
-use crate::reward::{Steps, StepsConfig};
+use crate::reward::{RewardRead, Rwt, Steps, StepsConfig};
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,6 +77,28 @@ impl PrefTransformer {
     pub fn new(options: &Value) -> Result<Self, ObjectiveError> {
         let options: PrefTransformerOptions = options::parse("pref_transformer", options)?;
         check_steps(&options.steps, "pref_transformer")?;
+        let refuse = |option: &str, value: &str, reason: &str| {
+            Err(ObjectiveError::BadValue {
+                method: "pref_transformer",
+                option: option.into(),
+                value: value.into(),
+                reason: reason.into(),
+            })
+        };
+        if options.steps.reward_read == RewardRead::State {
+            return refuse(
+                "reward_read",
+                "state",
+                "a token's weight is read behind it, and so must its reward be; use next_state",
+            );
+        }
+        if options.steps.rwt != Rwt::Off {
+            return refuse(
+                "rwt",
+                "on",
+                "this method weighs rewards itself, with the same queries and keys; use off",
+            );
+        }
         Ok(Self { options })
     }
 

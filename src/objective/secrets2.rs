@@ -468,6 +468,60 @@ mod tests {
         }
     }
 
+    /// The file's worked lines: a difference of 0.8 by each loss, and the margin as the paper prints it, outside the sigmoid.
+    #[test]
+    fn golden_lines_hold() {
+        let Some(g) = golden::load("secrets2") else {
+            return;
+        };
+        let device = Device::flex();
+        let column = |v: f64| json!(vec![vec![1.0, v]; 2]);
+        let layout = golden::layout(
+            &column(0.0),
+            &column(1.0),
+            &json!(vec![vec![0, 1]; 2]),
+            Some(1),
+        );
+        let out = Outputs {
+            logits: Tensor::zeros([2, 2, 2], &device),
+            mean: Tensor::from_floats([[0.0, 1.1], [0.0, 0.3]], &device),
+            log_std: Tensor::zeros([2, 2], &device),
+            attention: None,
+        };
+        let loss = |options: Value, mean: f64| {
+            let method = Secrets2::new(&options).expect("options");
+            let mut steps = golden::steps(&layout, &out, method.steps_config());
+            steps.extras.strength = Some(numbers(&[mean], &device));
+            scalar(&method.evaluate(&steps, Progress::END).loss)
+        };
+        let same = |name: &str, got: f64, want: &Value| {
+            let want = want.as_f64().expect("a number");
+            assert!((got - want).abs() < 1e-6, "{name}: {got} {want}");
+        };
+        let line = g.expected("one_line");
+        let plain = json!({"margin_scale": 0.0});
+        same("bt", loss(plain, 0.0), &line["bt"]);
+        let margin = json!({"margin_scale": 1.0});
+        same("margin", loss(margin, 0.3), &line["margin"]);
+        let smooth = json!({"margin_scale": 0.0, "smoothing": 0.1, "smooth_on": "all"});
+        same("smoothing", loss(smooth, 0.0), &line["smoothing"]);
+        let (mean, std) = strength(&[vec![1.0], vec![-0.5], vec![0.25]])[0];
+        same("strength", mean, &line["strength"][0]);
+        same("strength's std", std, &line["strength"][1]);
+
+        // The margin outside the sigmoid is a constant: the loss of Bradley-Terry and the mean strength.
+        let [_, n] = golden::shape::<2>(g.data("model_differences"));
+        let differences = flat(g.data("model_differences"));
+        let differences: Vec<Vec<f64>> = differences.chunks(n).map(<[f64]>::to_vec).collect();
+        let mean = strength(&differences).iter().map(|s| s.0).sum::<f64>() / n as f64;
+        let plain = g.expected("bt")["loss"].as_f64().expect("a number");
+        same(
+            "as printed",
+            plain + mean,
+            &g.expected("printed_eq6")["loss"],
+        );
+    }
+
     #[test]
     fn golden_values_and_gradients_hold() {
         golden_values_hold_on(&Device::flex());

@@ -66,7 +66,7 @@ impl RewardHead {
         seed: u64,
         device: &Device,
     ) -> Self {
-        let mut random = crate::world::Rng::new(seed);
+        let mut random = crate::random::Rng::new(seed);
         for name in [WEIGHT_QUERY, WEIGHT_KEY] {
             // The usual scale of a linear layer: weights start near 1/L everywhere.
             let std = (1.0 / hidden as f64).sqrt();
@@ -87,7 +87,7 @@ impl RewardHead {
         seed: u64,
         device: &Device,
     ) -> Self {
-        let mut random = crate::world::Rng::stream(seed, Q_HEAD_STREAM);
+        let mut random = crate::random::Rng::stream(seed, Q_HEAD_STREAM);
         let values: Vec<f32> = (0..hidden * vocabulary)
             .map(|_| (Q_HEAD_STD * random.normal()) as f32)
             .collect();
@@ -117,7 +117,7 @@ impl RewardHead {
         seed: u64,
         device: &Device,
     ) -> Self {
-        let mut random = crate::world::Rng::stream(seed, PROTOTYPES_STREAM);
+        let mut random = crate::random::Rng::stream(seed, PROTOTYPES_STREAM);
         // Of length about 1.
         let std = (1.0 / hidden as f64).sqrt();
         let values: Vec<f32> = (0..hidden * count)
@@ -168,8 +168,14 @@ impl RewardHead {
     }
 
     /// How much attention each answer token receives `[B, T]`, by the preference layer's queries and keys: the weights of
-    /// a Preference Transformer, over answer positions only, so that the prompt takes none. `None` without that layer.
-    pub fn preference_weights(&self, hidden: Tensor<3>, layout: &Layout) -> Option<Tensor<2>> {
+    /// a Preference Transformer, over answer positions only, so that the prompt takes none; `rwt_causal` and `rwt_sqrt_d` hold.
+    /// `None` without that layer.
+    pub fn preference_weights(
+        &self,
+        hidden: Tensor<3>,
+        layout: &Layout,
+        cfg: &StepsConfig,
+    ) -> Option<Tensor<2>> {
         self.weights.get(WEIGHT_QUERY)?;
         let [b, t, h] = hidden.dims();
         let flat = hidden.reshape([b * t, h]);
@@ -179,6 +185,10 @@ impl RewardHead {
             flat.clone().matmul(weight).reshape([b, t, width])
         };
         let (queries, keys) = (project(WEIGHT_QUERY), project(WEIGHT_KEY));
+        let scale = match cfg.rwt_sqrt_d {
+            true => 1.0 / (queries.dims()[2] as f64).sqrt(),
+            false => 1.0,
+        };
         let valid: Vec<bool> = layout
             .segments
             .iter()
@@ -190,8 +200,8 @@ impl RewardHead {
             keys,
             &layout.segments,
             &valid,
-            false,
-            1.0,
+            cfg.rwt_causal,
+            scale,
         ))
     }
 }

@@ -2,8 +2,7 @@
 //! text.
 
 use super::tokenizer::Marked;
-use super::{Message, TextError, TextTokenizer};
-use crate::data::Content;
+use super::{Content, Message, TextError, TextTokenizer};
 
 /// One answer made ready for the model. The vectors have one entry per token.
 #[derive(Clone, Debug, PartialEq, Eq)]

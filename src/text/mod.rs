@@ -10,6 +10,7 @@ mod answer;
 mod chat;
 mod checks;
 mod config;
+mod content;
 mod error;
 mod gguf;
 mod llama2c;
@@ -21,16 +22,6 @@ mod tokenizer;
 mod tests;
 
 pub use answer::{EncodeOptions, EncodedAnswer, Truncation, encode_answer};
+pub use content::{Content, Message};
 pub use error::TextError;
 pub use tokenizer::{Encoding, TextTokenizer};
-
-use serde::{Deserialize, Serialize};
-
-/// One turn of a conversation, as chat templates read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, or what the template knows.
-    pub role: String,
-    /// The turn's text.
-    pub content: String,
-}

@@ -32,6 +32,9 @@ struct State {
     finished: Option<FinishReason>,
     sampler: Sampler,
     best: Option<f64>,
+    /// Absent where nothing looks for the best step, and in files from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best_step: Option<usize>,
     stale: usize,
     times: BTreeMap<String, usize>,
     /// Of the first numbers of the frozen trunk's tensors; for versions that know no other.
@@ -111,6 +114,7 @@ impl Run {
             finished: self.finished,
             sampler: self.sampler.clone(),
             best: self.best,
+            best_step: self.best_step,
             stale: self.stale,
             times,
             frozen_digest: self.frozen_starts().await?,
@@ -252,6 +256,7 @@ impl Run {
             ));
         }
         self.best = state.best;
+        self.best_step = state.best_step;
         self.stale = state.stale;
         Ok(())
     }
@@ -300,6 +305,9 @@ const FIXED: [&str; 8] = [
     "held_out",
 ];
 
+/// Settings that have no say in any loss: when checkpoints are written.
+const WITHOUT_EFFECT: [&str; 1] = ["save_steps"];
+
 /// A setting that differs.
 struct Change {
     setting: String,
@@ -315,6 +323,7 @@ fn changes(from: &TrainConfig, to: &TrainConfig) -> Vec<Change> {
     let to = object(to);
     object(from)
         .into_iter()
+        .filter(|(setting, _)| !WITHOUT_EFFECT.contains(&setting.as_str()))
         .filter_map(|(setting, from)| {
             let to = to.get(&setting)?;
             (from != *to).then(|| Change {

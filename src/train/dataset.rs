@@ -2,9 +2,9 @@
 
 use super::TrainError;
 use crate::data::{Answer, Content, Rows};
+use crate::random::Rng;
 use crate::reward::{Layout, Side};
 use crate::text::{EncodeOptions, EncodedAnswer, TextError, TextTokenizer, encode_answer};
-use crate::world::Rng;
 
 /// One answer of a row: its tokens, and what is known about them.
 #[derive(Clone, Debug)]
@@ -428,13 +428,6 @@ impl Sampler {
         }
     }
 
-    /// The batches of the first epoch of a sampler that has not drawn yet.
-    pub fn first_epoch(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
-        let mut fresh = self.clone();
-        fresh.begin_epoch(lengths);
-        fresh.batches
-    }
-
     /// Whether the state, read from a file, draws from `rows` rows in batches of `batch_size`.
     pub fn fits(&self, rows: usize, batch_size: usize, group_by_length: bool) -> bool {
         let sets = match self.first_set {
@@ -594,12 +587,9 @@ mod tests {
         };
         assert!(!other.fits(28, 4, true) && !other.same_sets(&sampler));
         // A set without rows gives no batches, and no endless search for some.
-        assert!(
-            Sampler::new(4, 4, false)
-                .of_two_sets(0)
-                .first_epoch(&[1, 2])
-                .is_empty()
-        );
+        let mut without = Sampler::new(4, 4, false).of_two_sets(0);
+        without.begin_epoch(&[1, 2]);
+        assert!(without.batches.is_empty());
     }
 
     #[test]

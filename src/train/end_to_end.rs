@@ -6,19 +6,14 @@ use crate::model::{Decoder, Weight, Weights, huggingface, is_transposed, safeten
 use crate::objective::golden::{self, close, flat, scalar, values};
 use crate::objective::{Evaluation, METHODS, Objective, Progress, build};
 use crate::reward::{Layout, Normaliser, RewardHead, Steps};
+use crate::test_data;
 use burn::tensor::{Device, Gradients};
 use serde_json::Value;
 
-/// A file of the oracles, or `None` (with a line that says so).
+/// A file of the oracles, or `None` after saying that it is left out.
+#[track_caller]
 fn oracle(path: &str) -> Option<Vec<u8>> {
-    let path = format!("{}/../shared/oracle/{path}", env!("CARGO_MANIFEST_DIR"));
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            println!("SKIPPED: {path}: {error}");
-            None
-        }
-    }
+    test_data::read(&format!("oracle/{path}"))
 }
 
 struct Checkpoint {

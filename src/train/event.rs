@@ -1,27 +1,13 @@
 //! Training speaks in typed events. The page, the terminal and the log file are three listeners of the same events.
 
+use super::TrainError;
+pub use crate::device::DeviceInfo;
 use crate::reward::TokenRewardRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Metric names (TRL's, and ours under `ava/`) to values. A metric that is undefined is absent.
 pub type Metrics = BTreeMap<String, f64>;
-
-/// The device that computes, in plain words.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub struct DeviceInfo {
-    /// What was asked for: `auto`, `gpu`, `cpu`, ...
-    pub asked: String,
-    /// The backend that was chosen: `webgpu`, `vulkan`, `metal`, `dx12`, `cuda`, `rocm`, `cpu`.
-    pub backend: String,
-    /// The adapter's own name, or the processor.
-    pub adapter: String,
-    /// The arithmetic: `f32`.
-    pub precision: String,
-    /// Why this one, where it is not what was asked for first.
-    pub note: Option<String>,
-}
 
 /// What a run is, said once at its start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,9 +98,15 @@ pub enum Event {
         /// Its name.
         name: String,
     },
-    /// Something deserves attention.
-    Warning {
-        /// What, and why.
+    /// A number left the range of f32: with the weights as they are now the run cannot go on.
+    Failed {
+        /// The step that it was seen at, counted from 1.
+        step: usize,
+        /// The first term that is not finite.
+        term: String,
+        /// Where it was first seen, in words.
+        row: String,
+        /// What happened, and the way out.
         message: String,
     },
     /// The run ended.
@@ -124,4 +116,66 @@ pub enum Event {
         /// Why.
         reason: FinishReason,
     },
+}
+
+impl Event {
+    /// What a run of `step` taken steps tells of an error of its numbers. Other errors (of the device, say) leave its weights
+    /// as they were, and are no event of the run.
+    pub fn failed(error: &TrainError, step: usize) -> Option<Self> {
+        let message = error.to_string();
+        match error {
+            TrainError::NonFinite {
+                term, step, row, ..
+            } => Some(Self::Failed {
+                step: *step,
+                term: term.clone(),
+                // There it goes on from the sentence before.
+                row: row.trim_start_matches(", ").into(),
+                message,
+            }),
+            TrainError::NonFiniteReward { id, line, .. } => Some(Self::Failed {
+                step,
+                term: "token reward".into(),
+                row: format!("row {id} (line {line})"),
+                message,
+            }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_out_of_range_are_an_event_of_the_run() {
+        let error = TrainError::NonFinite {
+            term: "loss".into(),
+            value: f64::NAN,
+            step: 7,
+            row: ", first seen in the reward of row a (line 2), step 3 of its answer".into(),
+        };
+        let event = Event::failed(&error, 6).expect("an event");
+        assert!(matches!(
+            &event,
+            Event::Failed { step: 7, term, row, .. } if term == "loss" && row.starts_with("first seen")
+        ));
+        // It fits in the log, where JSON has no word for a NaN.
+        let line = serde_json::to_string(&event).expect("JSON");
+        assert!(line.starts_with(r#"{"type":"failed","step":7"#), "{line}");
+        let read: Event = serde_json::from_str(&line).expect("an event");
+        assert_eq!(read, event);
+
+        let error = TrainError::NonFiniteReward {
+            id: "b".into(),
+            line: 4,
+            checkpoint: "step 6 of 9, seed 0".into(),
+        };
+        assert!(matches!(
+            Event::failed(&error, 6),
+            Some(Event::Failed { step: 6, row, .. }) if row == "row b (line 4)"
+        ));
+        assert_eq!(Event::failed(&TrainError::Device("gone".into()), 6), None);
+    }
 }

@@ -5,8 +5,8 @@ use super::forward::dropout_features;
 use super::run::Run;
 use super::{EncodedSide, TrainError};
 use crate::objective::Objective;
+use crate::random::Rng;
 use crate::reward::{Extras, Layout};
-use crate::world::Rng;
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Keeps masks of dropout apart from everything else drawn from the same seed.

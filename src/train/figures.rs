@@ -3,7 +3,9 @@
 
 use super::{Metrics, Scored};
 use crate::eval::calibration::LEVELS;
-use crate::eval::{self, Affine, EvalError, LabelledTokens, Metric, gaussian_calibration};
+use crate::eval::{
+    self, Affine, CalibrationReport, EvalError, Gauge, LabelledTokens, Metric, gaussian_calibration,
+};
 use crate::objective::ScoreKind;
 use crate::reward::{AnswerScore, Side, TokenRewardRecord, Uncertainty};
 use std::cmp::Ordering;
@@ -186,19 +188,36 @@ pub fn coverage_of_known(
     truths: &[f64],
     no_sigma: Option<&str>,
 ) -> Result<Vec<(f64, Metric)>, EvalError> {
+    Ok(
+        match calibration_of_known(gauge, means, stds, truths, no_sigma)? {
+            Ok(report) => (report.coverage.iter())
+                .map(|point| (point.expected, Metric::of(point.observed)))
+                .collect(),
+            Err(undefined) => LEVELS.map(|level| (level, undefined.clone())).to_vec(),
+        },
+    )
+}
+
+/// The calibration of N(mean, std^2) against known rewards, as in [`coverage_of_known`]; an undefined metric, which says why,
+/// where there is none.
+///
+/// # Errors
+/// As [`coverage_of_known`].
+pub fn calibration_of_known(
+    gauge: &Affine,
+    means: &[f64],
+    stds: &[f64],
+    truths: &[f64],
+    no_sigma: Option<&str>,
+) -> Result<Result<CalibrationReport, Metric>, EvalError> {
     let reason = no_sigma
         .or((gauge.scale <= 0.0).then_some(NO_POSITIVE_FACTOR))
         .or((stds.contains(&0.0)).then_some("a standard deviation is 0"));
     if let Some(reason) = reason {
-        let undefined = |level| (level, Metric::undefined(reason));
-        return Ok(LEVELS.map(undefined).to_vec());
+        return Ok(Err(Metric::undefined(reason)));
     }
     let scaled: Vec<f64> = stds.iter().map(|std| std * gauge.scale).collect();
-    let report = gaussian_calibration(&gauge.apply(means), &scaled, truths)?;
-    let points = report.coverage.iter();
-    Ok(points
-        .map(|point| (point.expected, Metric::of(point.observed)))
-        .collect())
+    gaussian_calibration(&gauge.apply(means), &scaled, truths).map(Ok)
 }
 
 /// Tokens of one side's answers against their labelled spans, an entry an answer that has labels. Bad tokens should
@@ -359,23 +378,25 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
             metrics.insert(name.into(), value);
         }
     }
-    // Without a sigma of the method's own there is nothing to cover with.
-    let inside: Vec<bool> = scored
-        .records
-        .iter()
-        .filter(|record| record.provenance.uncertainty != Uncertainty::PriorOnly)
-        .flat_map(|record| &record.tokens)
-        .filter_map(|t| {
-            t.true_mean
-                .map(|truth| (truth - t.mean).abs() <= 1.96 * t.std)
-        })
-        .collect();
-    if !inside.is_empty() {
-        let covered = inside.iter().filter(|inside| **inside).count();
-        metrics.insert(
-            "eval_truth/coverage95".into(),
-            covered as f64 / inside.len() as f64,
-        );
+    // Without a sigma of the method's own there is nothing to cover with; the scale and offset that a preference leaves open
+    // are taken out first.
+    let any = |wanted: Uncertainty| {
+        let mut records = scored.records.iter();
+        records.any(|record| record.provenance.uncertainty == wanted)
+    };
+    let no_sigma = any(Uncertainty::PriorOnly).then_some(NO_SIGMA);
+    let KnownRewards {
+        means,
+        stds,
+        truths,
+    } = &known;
+    let shares = Gauge::PositiveAffine
+        .fit(means, truths)
+        .and_then(|gauge| coverage_of_known(&gauge, means, stds, truths, no_sigma));
+    if let Some((_, share)) = shares.ok().and_then(|shares| shares.last().cloned())
+        && let Some(share) = share.value
+    {
+        metrics.insert("eval_truth/coverage95".into(), share);
     }
     if let Some(residuals) = Residuals::of(&scored.z) {
         metrics.insert("eval_calibration/z_mean".into(), residuals.mean);
@@ -400,7 +421,6 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::Gauge;
     use crate::train::testing::trained;
     use serde_json::json;
 
@@ -419,6 +439,11 @@ mod tests {
         let known = of(&right, &stds, None);
         assert_eq!(levels(&known), LEVELS);
         assert_eq!(known[2].1.value, Some(1.0));
+        // A map in other units covers as much.
+        let other = |values: &[f64], offset: f64| -> Vec<f64> {
+            values.iter().map(|v| 3.0 * v + offset).collect()
+        };
+        assert_eq!(of(&other(&right, 1.0), &other(&stds, 0.0), None), known);
         for (all, reason) in [
             (of(&right, &stds, Some(NO_SIGMA)), NO_SIGMA),
             (of(&wrong, &stds, None), NO_POSITIVE_FACTOR),
@@ -447,7 +472,9 @@ mod tests {
             let metrics = pollster::block_on(run.evaluate()).expect("figures");
             assert!(metrics.contains_key("eval_truth/pearson"), "{method}");
             let covers = metrics.contains_key("eval_truth/coverage95");
-            assert_eq!(covers, has, "{method} {options}");
+            // A map that points away from the truth has no scale in which it could cover anything.
+            let toward = metrics["eval_truth/pearson"] > 0.0;
+            assert_eq!(covers, has && toward, "{method} {options}");
         }
     }
 }

@@ -16,12 +16,13 @@ const CACHE_LIMIT: usize = 1 << 29;
 
 /// States of a frozen trunk, kept per answer so that a run of heads computes each once.
 ///
-/// The last bits of a state depend on the batch in which it was computed. A resumed run must give the losses of one
-/// that never stopped, so a row's states are always computed in one and the same batch: its batch of the first epoch.
+/// The last bits of a state depend on the batch in which it was computed. A resumed run must give the losses of one that
+/// never stopped, so a row's states are always computed in one and the same batch. These batches hold rows of like length,
+/// which wastes the least on padding, and depend on nothing but the rows: runs with other seeds share them.
 pub struct TrunkCache {
-    /// The first epoch's batches; empty where nothing is cached.
+    /// The batches in which states are computed; empty where nothing is cached.
     groups: Vec<Vec<usize>>,
-    /// Of each row, which of `groups` it is computed in: the last that it is in.
+    /// Of each row, which of `groups` it is in.
     group_of: Vec<usize>,
     answers: HashMap<(usize, usize), CachedAnswer>,
 }
@@ -52,9 +53,9 @@ impl TrunkCache {
         }
     }
 
-    /// An empty cache of the states `[T, width]` of `rows`, computed in the batches `groups`. It stays off where the
+    /// An empty cache of the states `[T, width]` of `rows`, computed `batch_size` rows at a time. It stays off where the
     /// states of all rows would not fit: whether it is on must not depend on where a run was stopped.
-    pub fn new(groups: Vec<Vec<usize>>, rows: &[EncodedRow], width: usize) -> Self {
+    pub fn new(batch_size: usize, rows: &[EncodedRow], width: usize) -> Self {
         let numbers = rows
             .iter()
             .flat_map(|row| &row.sides)
@@ -63,6 +64,15 @@ impl TrunkCache {
         if numbers > CACHE_LIMIT {
             return Self::off();
         }
+        // Pairs and single answers are never in one batch.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        let sides = |row: &usize| rows[*row].sides.len();
+        order.sort_by_key(|row| (sides(row), rows[*row].tokens()));
+        let groups: Vec<Vec<usize>> = order
+            .chunk_by(|a, b| sides(a) == sides(b))
+            .flat_map(|alike| alike.chunks(batch_size.max(1)))
+            .map(<[usize]>::to_vec)
+            .collect();
         let mut group_of = vec![0; rows.len()];
         for (group, members) in groups.iter().enumerate() {
             for row in members {
@@ -109,14 +119,9 @@ impl<'a> CacheSlot<'a> {
             let layout = layout(&members, 0);
             let trunk = run_trunk(decoder, objective, &layout, device, false);
             let answers = read_answers(&trunk, &layout).await?;
-            // The layout's order: side after side, and in each the rows. A row of the smaller of two sets stands in several
-            // batches, and keeps what its own one says.
+            // The layout's order: side after side, and in each the rows.
             let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
-            let own = places.zip(answers);
-            let of = cache.group_of[*row];
-            let own: Vec<_> = own
-                .filter(|((row, _), _)| cache.group_of[*row] == of)
-                .collect();
+            let own: Vec<_> = places.zip(answers).collect();
             cache.answers.extend(own);
         }
         let cache: &'a TrunkCache = cache;
@@ -201,7 +206,7 @@ pub(super) fn read_steps(
     let cfg = objective.steps_config();
     let preference = objective
         .needs_attention()
-        .then(|| head.preference_weights(trunk.hidden.clone(), layout))
+        .then(|| head.preference_weights(trunk.hidden.clone(), layout, cfg))
         .flatten();
     let attention = trunk.attention.take();
     let output = head.forward(trunk.hidden.clone(), layout, cfg);

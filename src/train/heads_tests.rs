@@ -438,6 +438,18 @@ fn frozen_states_are_not_shared_between_a_q_head_and_the_lm_head() {
     assert_ne!(key(without_ptq("ava_p")), key(lm));
 }
 
+/// Seeds decide what heads begin with and in which order rows come; the states of a frozen trunk are the same.
+#[test]
+fn frozen_states_are_shared_between_seeds() {
+    let run = |seed| new_run("ava_p", json!({}), Trainable::Heads, seed);
+    assert_eq!(run(1).frozen_key(), run(2).frozen_key());
+    let mut first = run(0);
+    steps(&mut first, 3);
+    let mut other = run(1);
+    assert!(other.use_frozen_states(first.take_frozen_states().expect("states")));
+    assert_eq!(steps(&mut other, 3), steps(&mut run(1), 3));
+}
+
 /// A head's numbers stand on hidden states alone: with a Q-head the cache of a frozen trunk gives what the trunk gives.
 #[test]
 fn a_frozen_trunk_s_cache_gives_a_q_head_the_trunk_s_own_states() {

@@ -49,8 +49,8 @@ pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
 pub use figures::{
     KnownRewards, NO_POSITIVE_FACTOR, NO_SIGMA, Recovered, Residuals, TwoSets, answer_labels,
-    coverage_of_known, figures, judged_pairs, known_returns, known_rewards, labelled_tokens, pairs,
-    score_of,
+    calibration_of_known, coverage_of_known, figures, judged_pairs, known_returns, known_rewards,
+    labelled_tokens, pairs, score_of,
 };
 pub use open::{Files, OpenError, open_model};
 pub use policy_scores::LogProbability;

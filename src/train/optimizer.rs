@@ -315,7 +315,7 @@ mod tests {
     fn tensor_operations_take_the_steps_of_the_single_pass() {
         let device = Device::flex();
         let draw = |seed: u64, count: usize| {
-            let mut rng = crate::world::Rng::new(seed);
+            let mut rng = crate::random::Rng::new(seed);
             (0..count).map(|_| rng.normal() as f32).collect::<Vec<_>>()
         };
         let matrix =

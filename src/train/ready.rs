@@ -112,19 +112,17 @@ impl FrozenStates {
 }
 
 impl Run {
-    /// What the states of this run's frozen trunk depend on; `None` where the trunk moves. The batches in which states
-    /// are computed are part of it (their last bits depend on them), and so is the way Q is made of the logits.
+    /// What the states of this run's frozen trunk depend on; `None` where the trunk moves. The size of the batches in which
+    /// states are computed is part of it (their last bits depend on it), and so is the way Q is made of the logits.
     pub fn frozen_key(&self) -> Option<String> {
         if !matches!(self.config.trainable, Trainable::Heads) {
             return None;
         }
         let steps = self.objective.steps_config();
         Some(format!(
-            "{} seed {} batch {} {} length {} q {:?} {} {} {:?}{}",
+            "{} batch {} length {} q {:?} {} {} {:?}{}",
             self.info.data_fingerprint,
-            self.config.seed,
             self.config.batch_size,
-            self.config.group_by_length,
             self.config.max_length,
             steps.q_mode,
             steps.alpha,

@@ -55,8 +55,9 @@ pub struct Run {
     pub(super) cache: TrunkCache,
     pub(super) step: usize,
     pub(super) finished: Option<FinishReason>,
-    /// Best held-out figure so far, and evaluations since.
+    /// Best held-out figure so far, the step that it was seen at, and evaluations since.
     pub(super) best: Option<f64>,
+    pub(super) best_step: Option<usize>,
     pub(super) stale: usize,
     /// The frozen part's digest, once a checkpoint asked for it.
     pub(super) frozen_sha256: OnceLock<String>,
@@ -239,7 +240,7 @@ impl Run {
         };
         let cache = match config.trainable {
             Trainable::Heads => TrunkCache::new(
-                sampler.first_epoch(&lengths),
+                config.batch_size,
                 &train_rows,
                 model.decoder.config.hidden_size,
             ),
@@ -263,6 +264,7 @@ impl Run {
             step: 0,
             finished: None,
             best: None,
+            best_step: None,
             stale: 0,
             frozen_sha256: OnceLock::new(),
         })
@@ -281,6 +283,12 @@ impl Run {
     /// Steps taken.
     pub fn steps_taken(&self) -> usize {
         self.step
+    }
+
+    /// The step whose held-out figure was the best so far, where early stopping looks for it (`early_stopping_patience`): the
+    /// checkpoint that a person wants of a run that stopped early.
+    pub fn best_step(&self) -> Option<usize> {
+        self.best_step
     }
 
     /// Why the run ended, once it has.
@@ -311,12 +319,36 @@ impl Run {
         }
     }
 
+    /// The last event of a run that a person ends here. The run itself is not finished by it: a checkpoint of it can be gone
+    /// on from.
+    pub fn stopped(&self) -> Event {
+        Event::Finished {
+            step: self.step,
+            reason: FinishReason::Stopped,
+        }
+    }
+
     /// Takes one optimiser step and, where the configuration says so, evaluates. Returns what happened.
     pub async fn advance(&mut self) -> Result<Vec<Event>, TrainError> {
-        if self.finished.is_some() {
-            return Ok(Vec::new());
-        }
         let mut events = Vec::new();
+        self.advance_into(&mut events).await?;
+        Ok(events)
+    }
+
+    /// [`advance`](Self::advance) for listeners that want to know what happened before an error, too: `events` gets the step
+    /// that was taken before its evaluation failed, and, where a number left the range of f32, the failure itself.
+    pub async fn advance_into(&mut self, events: &mut Vec<Event>) -> Result<(), TrainError> {
+        let result = self.take_step(events).await;
+        if let Err(error) = &result {
+            events.extend(Event::failed(error, self.step));
+        }
+        result
+    }
+
+    async fn take_step(&mut self, events: &mut Vec<Event>) -> Result<(), TrainError> {
+        if self.finished.is_some() {
+            return Ok(());
+        }
         let metrics = self.optimizer_step().await?;
         events.push(Event::Step {
             step: self.step,
@@ -345,7 +377,7 @@ impl Run {
                 reason,
             });
         }
-        Ok(events)
+        Ok(())
     }
 
     pub(super) async fn optimizer_step(&mut self) -> Result<Metrics, TrainError> {
@@ -523,6 +555,7 @@ impl Run {
         let Some(figure) = figure else { return false };
         if self.best.is_none_or(|best| figure > best) {
             self.best = Some(figure);
+            self.best_step = Some(self.step);
             self.stale = 0;
         } else {
             self.stale += 1;

@@ -5,7 +5,8 @@ use super::{
     Event, Run, TrainConfig, TrainError, Trainable, world_base_answers, world_model, world_rows,
 };
 use crate::data::{Answer, Content, DemonstrationRow, Rows, split_by_hash};
-use crate::world::{DEMONSTRATOR_SKILL, Language, Rng};
+use crate::random::Rng;
+use crate::world::{DEMONSTRATOR_SKILL, Language};
 use serde_json::{Value, json};
 
 fn answers(rows: Rows) -> Vec<DemonstrationRow> {

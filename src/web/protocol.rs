@@ -3,7 +3,7 @@
 
 use crate::device::DeviceChoice;
 use crate::reward::TokenRewardRecord;
-use crate::train::{DeviceInfo, Event, RunInfo, TrainConfig};
+use crate::train::{DeviceInfo, Event, FinishReason, RunInfo, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 /// A request. Buffers that belong to it are named beside each variant.
@@ -32,7 +32,7 @@ pub enum Request {
         /// File names.
         files: Vec<String>,
     },
-    /// Opens rows. Buffers: one JSONL file.
+    /// Opens rows. Buffers: one file, JSON Lines or a JSON array.
     OpenData {
         /// The file's name, used in errors.
         name: String,
@@ -47,8 +47,9 @@ pub enum Request {
         /// How many.
         steps: usize,
     },
-    /// Scores the held-out rows. Answered by `Events`.
-    Evaluate,
+    /// Ends the run here: the held-out rows are scored once more. Answered by `Events`. A checkpoint of a run that was ended so
+    /// can be gone on from.
+    Stop,
     /// Watches a held-out row: it is scored now and after each `Train`. Answered by `Tokens`.
     Watch {
         /// Which held-out row, from 0.
@@ -63,8 +64,12 @@ pub enum Request {
     },
     /// Writes a checkpoint. Answered by `Saved` and one buffer.
     Save,
-    /// Goes on from a checkpoint. Buffers: one checkpoint.
-    Restore,
+    /// Goes on from a checkpoint. Buffers: one checkpoint. Answered by `Restored`.
+    Restore {
+        /// Settings to go on with in place of the checkpoint's own: other learning rates, say. Those that fix what trains, or
+        /// which rows are drawn, must be its own.
+        config: Option<TrainConfig>,
+    },
     /// The lists that the page builds its controls from. Answered by `Catalogue`.
     Describe,
 }
@@ -86,10 +91,26 @@ pub struct MethodInfo {
     pub defaults: serde_json::Value,
 }
 
+/// The rows that are open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct DataInfo {
+    /// The file's or world's name.
+    pub name: String,
+    /// How many rows.
+    pub rows: usize,
+    /// Pairs (else demonstrations).
+    pub pairs: bool,
+    /// Accuracy of "the longer answer wins", for pairs.
+    pub longer_wins: Option<f64>,
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "snake_case")]
+// One is made for a request, and sent at once: a box would save nothing and burden every reader.
+#[allow(clippy::large_enum_variant)]
 pub enum Reply {
     /// The device is open.
     Device {
@@ -106,16 +127,7 @@ pub enum Reply {
         parameters: usize,
     },
     /// Rows are open.
-    Data {
-        /// The file's or world's name.
-        name: String,
-        /// How many rows.
-        rows: usize,
-        /// Pairs (else demonstrations).
-        pairs: bool,
-        /// Accuracy of "the longer answer wins", for pairs.
-        longer_wins: Option<f64>,
-    },
+    Data(DataInfo),
     /// A run is ready.
     Configured {
         /// What it is.
@@ -129,6 +141,8 @@ pub enum Reply {
         events: Vec<Event>,
         /// Whether the run has ended.
         finished: bool,
+        /// What broke off the request after these events; they happened all the same.
+        error: Option<String>,
     },
     /// Token rewards.
     Tokens {
@@ -142,10 +156,20 @@ pub enum Reply {
         /// Steps taken.
         step: usize,
     },
-    /// A run goes on.
+    /// A run goes on. What the page shows of it is the checkpoint's, whatever was set up before.
     Restored {
         /// Steps taken.
         step: usize,
+        /// Why it had ended, if it had.
+        finished: Option<FinishReason>,
+        /// Its configuration.
+        config: TrainConfig,
+        /// What it is.
+        run: RunInfo,
+        /// Short titles of the held-out rows that can be watched.
+        watchable: Vec<String>,
+        /// Its rows: the built-in world draws them anew where the method learns from the other kind.
+        data: DataInfo,
     },
     /// The lists.
     Catalogue {
@@ -194,6 +218,7 @@ mod tests {
             device::DeviceChoice::decl(&config),
             super::Request::decl(&config),
             super::MethodInfo::decl(&config),
+            super::DataInfo::decl(&config),
             super::Reply::decl(&config),
         ];
         let mut text = String::from(

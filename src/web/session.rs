@@ -1,10 +1,11 @@
 //! What the page's engine holds between requests, and how it answers each. Plain Rust: tests drive it natively with
 //! the same requests that the page sends.
 
-use super::protocol::{MethodInfo, Reply, Request};
-use crate::data::{Answer, Content, DemonstrationRow, Rows, check, read_jsonl, split_by_hash};
+use super::protocol::{DataInfo, MethodInfo, Reply, Request};
+use crate::data::{Answer, Content, DemonstrationRow, Rows, check, read_json, split_by_hash};
 use crate::device::{self, OpenDevice};
 use crate::objective::{METHODS, RowKind};
+use crate::reward::TokenRewardRecord;
 use crate::text::EncodeOptions;
 use crate::train::{
     Event, Files, LoadedModel, Run, TrainConfig, TrainError, encode_rows, open_model, world_model,
@@ -16,9 +17,41 @@ use crate::train::{
 pub struct Session {
     device: Option<OpenDevice>,
     model: Option<LoadedModel>,
-    data: Option<(String, Rows)>,
+    data: Option<OpenRows>,
     run: Option<Run>,
+    /// Why the run cannot go on: its numbers left the range of f32. Nothing is asked of it any more, so that no such number
+    /// is shown or saved.
+    broken: Option<String>,
     watched: usize,
+}
+
+/// Rows that are open.
+struct OpenRows {
+    name: String,
+    rows: Rows,
+    /// Seed and number of the rows that the built-in world drew: it can draw them again as the other kind.
+    world: Option<(u64, usize)>,
+}
+
+impl OpenRows {
+    fn of_world(seed: u64, count: usize, demonstrations: bool) -> Self {
+        Self {
+            name: "built-in world".into(),
+            rows: world_rows(count, seed, demonstrations),
+            world: Some((seed, count)),
+        }
+    }
+
+    fn info(&self) -> DataInfo {
+        DataInfo {
+            name: self.name.clone(),
+            rows: self.rows.len(),
+            pairs: matches!(self.rows, Rows::Preferences(_)),
+            longer_wins: check(&self.rows, &[])
+                .longer_wins_characters
+                .map(|floor| floor.accuracy),
+        }
+    }
 }
 
 /// Longest title of a row in the picker, in characters.
@@ -50,7 +83,8 @@ impl Session {
                     device: opened.info.clone(),
                 };
                 self.device = Some(opened);
-                (self.model, self.run) = (None, None);
+                self.model = None;
+                self.hold(None);
                 Ok(reply)
             }
             Request::UseWorld {
@@ -58,11 +92,9 @@ impl Session {
                 rows,
                 demonstrations,
             } => {
-                let rows = world_rows(rows.clamp(20, 100_000), seed, demonstrations);
                 self.model = Some(world_model(&self.device()?.device).map_err(text)?);
-                self.data = Some(("built-in world".into(), rows));
-                self.run = None;
-                self.data_reply()
+                let count = rows.clamp(20, 100_000);
+                Ok(self.open_rows(OpenRows::of_world(seed, count, demonstrations)))
             }
             Request::OpenModel { name, files } => {
                 if files.len() != buffers.len() {
@@ -93,39 +125,29 @@ impl Session {
                     parameters: model.decoder.parameters(),
                 };
                 self.model = Some(model);
-                self.run = None;
+                self.hold(None);
                 Ok(reply)
             }
             Request::OpenData { name } => {
                 let bytes = buffers.first().ok_or("no file came with the request")?;
-                let rows = read_jsonl(bytes, &name).map_err(text)?;
-                self.data = Some((name, rows));
-                self.run = None;
-                self.data_reply()
+                let rows = read_json(bytes, &name).map_err(text)?;
+                Ok(self.open_rows(OpenRows {
+                    name,
+                    rows,
+                    world: None,
+                }))
             }
             Request::Configure { config } => self.configure(config),
             Request::Train { steps } => self.train(steps).await,
-            Request::Evaluate => {
-                let run = self.run.as_ref().ok_or(NO_RUN)?;
-                let metrics = run.evaluate().await.map_err(text)?;
-                let event = Event::Evaluation {
-                    step: run.steps_taken(),
-                    metrics,
-                };
-                Ok(Reply::Events {
-                    events: vec![event],
-                    finished: run.finished().is_some(),
-                })
-            }
+            Request::Stop => self.stop().await,
             Request::Watch { row } => {
                 self.watched = row;
-                Ok(Reply::Tokens {
-                    records: self.watched_records().await?,
-                })
+                let records = watched_records(self.sound()?, row).await.map_err(text)?;
+                Ok(Reply::Tokens { records })
             }
             Request::Score { prompt, answer } => self.score(prompt, answer).await,
             Request::Save => {
-                let run = self.run.as_ref().ok_or(NO_RUN)?;
+                let run = self.sound()?;
                 let bytes = run.checkpoint().await.map_err(text)?;
                 let step = run.steps_taken();
                 let name = format!(
@@ -134,17 +156,11 @@ impl Session {
                 );
                 return Ok((Reply::Saved { name, step }, vec![bytes]));
             }
-            Request::Restore => {
+            Request::Restore { config } => {
                 let bytes = buffers
                     .first()
                     .ok_or("no checkpoint came with the request")?;
-                let summary = crate::train::describe_checkpoint(bytes).map_err(text)?;
-                // The checkpoint's own configuration is set up first; only a complete restore replaces the run.
-                let mut run = self.new_run(summary.config)?;
-                run.restore(bytes).await.map_err(text)?;
-                let step = run.steps_taken();
-                self.run = Some(run);
-                Ok(Reply::Restored { step })
+                self.restore(bytes, config).await
             }
         };
         reply.map(|reply| (reply, Vec::new()))
@@ -156,37 +172,46 @@ impl Session {
             .ok_or_else(|| "no device is open yet".into())
     }
 
-    fn data_reply(&self) -> Result<Reply, String> {
-        let (name, rows) = self.data.as_ref().ok_or("no rows are open")?;
-        let (count, pairs) = match rows {
-            Rows::Preferences(rows) => (rows.len(), true),
-            Rows::Demonstrations(_) | Rows::Unpaired(_) => (rows.len(), false),
-        };
-        let longer_wins = check(rows, &[])
-            .longer_wins_characters
-            .map(|floor| floor.accuracy);
-        Ok(Reply::Data {
-            name: name.clone(),
-            rows: count,
-            pairs,
-            longer_wins,
-        })
+    fn model(&self) -> Result<&LoadedModel, String> {
+        self.model
+            .as_ref()
+            .ok_or_else(|| "no model is open; use the built-in world or open files".into())
     }
 
-    fn new_run(&self, config: TrainConfig) -> Result<Run, String> {
-        let device = self.device()?.clone();
-        let model = self
-            .model
-            .clone()
-            .ok_or("no model is open; use the built-in world or open files")?;
-        let (_, rows) = self
-            .data
+    /// The open rows. What else a run needs is asked for before them, in the order in which a person gives it.
+    fn rows(&self) -> Result<&OpenRows, String> {
+        self.device()?;
+        self.model()?;
+        self.data
             .as_ref()
-            .ok_or("no rows are open; use the built-in world or open a file")?;
-        let wanted = crate::objective::build(&config.method, &config.options)
-            .map_err(text)?
-            .rows();
-        let rows = match wanted {
+            .ok_or_else(|| "no rows are open; use the built-in world or open a file".into())
+    }
+
+    /// Puts a run, or none, in the place of the one that was there.
+    fn hold(&mut self, run: Option<Run>) {
+        self.run = run;
+        self.broken = None;
+        self.watched = 0;
+    }
+
+    /// The run, while its numbers can be believed.
+    fn sound(&self) -> Result<&Run, String> {
+        match &self.broken {
+            Some(message) => Err(message.clone()),
+            None => Ok(self.run.as_ref().ok_or(NO_RUN)?),
+        }
+    }
+
+    fn open_rows(&mut self, rows: OpenRows) -> Reply {
+        let info = rows.info();
+        self.data = Some(rows);
+        self.hold(None);
+        Reply::Data(info)
+    }
+
+    fn new_run(&self, config: TrainConfig, rows: &Rows) -> Result<Run, String> {
+        let (device, model) = (self.device()?.clone(), self.model()?.clone());
+        let rows = match rows_wanted(&config)? {
             RowKind::Demonstrations => rows.clone().chosen_answers(),
             _ => rows.clone(),
         };
@@ -195,64 +220,124 @@ impl Session {
     }
 
     fn configure(&mut self, config: TrainConfig) -> Result<Reply, String> {
-        let run = self.new_run(config)?;
-        let watchable = run
-            .held_out()
-            .iter()
-            .map(|row| {
-                let answer = row
-                    .sides
-                    .first()
-                    .map_or("", |side| side.encoded.answer_text.as_str());
-                let title = format!("{} {answer}", row.prompt);
-                title.trim().chars().take(TITLE).collect()
-            })
-            .collect();
+        let run = self.new_run(config, &self.rows()?.rows)?;
         let reply = Reply::Configured {
             run: run.info().clone(),
-            watchable,
+            watchable: watchable(&run),
         };
-        self.run = Some(run);
-        self.watched = 0;
+        self.hold(Some(run));
+        Ok(reply)
+    }
+
+    async fn restore(
+        &mut self,
+        bytes: &[u8],
+        settings: Option<TrainConfig>,
+    ) -> Result<Reply, String> {
+        let own = crate::train::describe_checkpoint(bytes)
+            .map_err(text)?
+            .config;
+        let config = settings.unwrap_or(own);
+        let open = self.rows()?;
+        let pairs = rows_wanted(&config)? == RowKind::Pairs;
+        let drawn = match open.world {
+            Some((seed, count)) if pairs != matches!(open.rows, Rows::Preferences(_)) => {
+                Some(OpenRows::of_world(seed, count, !pairs))
+            }
+            _ => None,
+        };
+        let rows = drawn.as_ref().unwrap_or(open);
+        let mut run = self.new_run(config, &rows.rows)?;
+        run.restore(bytes).await.map_err(text)?;
+        let reply = Reply::Restored {
+            step: run.steps_taken(),
+            finished: run.finished(),
+            config: run.config().clone(),
+            run: run.info().clone(),
+            watchable: watchable(&run),
+            data: rows.info(),
+        };
+        // Only a complete restore replaces the run.
+        if drawn.is_some() {
+            self.data = drawn;
+        }
+        self.hold(Some(run));
         Ok(reply)
     }
 
     async fn train(&mut self, steps: usize) -> Result<Reply, String> {
+        self.sound()?;
         let run = self.run.as_mut().ok_or(NO_RUN)?;
         let mut events = Vec::new();
+        let mut result = Ok(());
         for _ in 0..steps.max(1) {
-            if run.finished().is_some() {
+            if run.finished().is_some() || result.is_err() {
                 break;
             }
-            match run.advance().await {
-                Ok(more) => events.extend(more),
-                Err(error) => return Err(error.to_string()),
-            }
+            result = run.advance_into(&mut events).await;
         }
-        let (step, finished) = (run.steps_taken(), run.finished().is_some());
-        events.push(Event::Tokens {
-            step,
-            records: self.watched_records().await?,
-        });
-        Ok(Reply::Events { events, finished })
+        if result.is_ok() {
+            result = match watched_records(run, self.watched).await {
+                Ok(records) => {
+                    events.push(Event::Tokens {
+                        step: run.steps_taken(),
+                        records,
+                    });
+                    Ok(())
+                }
+                Err(error) => {
+                    events.extend(Event::failed(&error, run.steps_taken()));
+                    Err(error)
+                }
+            };
+        }
+        let finished = run.finished().is_some();
+        Ok(self.told(events, finished, result))
     }
 
-    async fn watched_records(&self) -> Result<Vec<crate::reward::TokenRewardRecord>, String> {
-        let run = self.run.as_ref().ok_or(NO_RUN)?;
-        let Some(row) = run.held_out().get(self.watched) else {
-            return Ok(Vec::new());
-        };
-        let scored = run
-            .scorer()
-            .map_err(text)?
-            .score(std::slice::from_ref(row))
-            .await
-            .map_err(text)?;
-        Ok(scored.records)
+    async fn stop(&mut self) -> Result<Reply, String> {
+        let run = self.sound()?;
+        let mut events = Vec::new();
+        let mut result = Ok(());
+        // A run that has ended by itself has said so.
+        if run.finished().is_none() {
+            let step = run.steps_taken();
+            if !run.held_out().is_empty() {
+                match run.evaluate().await {
+                    Ok(metrics) => events.push(Event::Evaluation { step, metrics }),
+                    Err(error) => {
+                        events.extend(Event::failed(&error, step));
+                        result = Err(error);
+                    }
+                }
+            }
+            if result.is_ok() {
+                events.push(run.stopped());
+            }
+        }
+        let finished = result.is_ok();
+        Ok(self.told(events, finished, result))
+    }
+
+    /// What happened, and what broke it off. A failure of the run's numbers is kept.
+    fn told(
+        &mut self,
+        events: Vec<Event>,
+        finished: bool,
+        result: Result<(), TrainError>,
+    ) -> Reply {
+        if let Some(Event::Failed { message, .. }) = events.last() {
+            self.broken = Some(message.clone());
+        }
+        Reply::Events {
+            events,
+            finished: finished && result.is_ok(),
+            error: result.err().map(text),
+        }
     }
 
     async fn score(&self, prompt: String, answer: String) -> Result<Reply, String> {
-        let run = self.run.as_ref().ok_or(NO_RUN)?;
+        let run = self.sound()?;
         let answer = Answer {
             content: Content::Text(answer),
             spans: None,
@@ -287,6 +372,37 @@ impl Session {
 }
 
 const NO_RUN: &str = "no run is ready; set one up first";
+
+/// What a configuration's method learns from.
+fn rows_wanted(config: &TrainConfig) -> Result<RowKind, String> {
+    crate::objective::build(&config.method, &config.options)
+        .map(|method| method.rows())
+        .map_err(text)
+}
+
+/// Short titles of the held-out rows.
+fn watchable(run: &Run) -> Vec<String> {
+    run.held_out()
+        .iter()
+        .map(|row| {
+            let answer = row
+                .sides
+                .first()
+                .map_or("", |side| side.encoded.answer_text.as_str());
+            let title = format!("{} {answer}", row.prompt);
+            title.trim().chars().take(TITLE).collect()
+        })
+        .collect()
+}
+
+/// A held-out row's records; none where there is no such row.
+async fn watched_records(run: &Run, row: usize) -> Result<Vec<TokenRewardRecord>, TrainError> {
+    let Some(row) = run.held_out().get(row) else {
+        return Ok(Vec::new());
+    };
+    let scored = run.scorer()?.score(std::slice::from_ref(row)).await?;
+    Ok(scored.records)
+}
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()

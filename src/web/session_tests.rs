@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::DeviceChoice;
 use crate::reward::Side;
-use crate::train::{Metrics, export_model};
+use crate::train::{FinishReason, Metrics, export_model};
 
 fn ask_with(
     session: &mut Session,
@@ -62,19 +62,44 @@ fn configure(session: &mut Session, config: &TrainConfig) -> Reply {
     ask(session, Request::Configure { config })
 }
 
-/// The steps among a reply's events, their number and their metrics.
-fn train(session: &mut Session, steps: usize) -> (Vec<(usize, Metrics)>, Vec<Event>, bool) {
-    let Reply::Events { events, finished } = ask(session, Request::Train { steps }) else {
-        panic!("no events");
-    };
-    let taken = events
+/// The steps among events, their number and their metrics.
+fn steps_of(events: &[Event]) -> Vec<(usize, Metrics)> {
+    events
         .iter()
         .filter_map(|event| match event {
             Event::Step { step, metrics, .. } => Some((*step, metrics.clone())),
             _ => None,
         })
-        .collect();
-    (taken, events, finished)
+        .collect()
+}
+
+/// The steps of a `Train` that goes well, all its events, and whether the run has ended.
+fn train(session: &mut Session, steps: usize) -> (Vec<(usize, Metrics)>, Vec<Event>, bool) {
+    let Reply::Events {
+        events,
+        finished,
+        error: None,
+    } = ask(session, Request::Train { steps })
+    else {
+        panic!("no events, or not all went well");
+    };
+    (steps_of(&events), events, finished)
+}
+
+/// A checkpoint of the run as it is.
+fn save(session: &mut Session) -> Vec<u8> {
+    let (reply, mut buffers) = ask_with(session, Request::Save, Vec::new());
+    assert!(matches!(reply, Reply::Saved { .. }), "{reply:?}");
+    buffers.remove(0)
+}
+
+/// Restores, with other settings where some are given.
+fn restore(session: &mut Session, bytes: &[u8], config: Option<TrainConfig>) -> Reply {
+    let request = Request::Restore { config };
+    match ask_with(session, request, vec![bytes.to_vec()]).0 {
+        Reply::Error { message } => panic!("{message}"),
+        reply => reply,
+    }
 }
 
 #[test]
@@ -186,8 +211,8 @@ fn a_saved_run_goes_on_in_another_engine_with_the_same_numbers() {
         ..fresh
     };
     configure(&mut other, &changed);
-    let (reply, _) = ask_with(&mut other, Request::Restore, buffers.clone());
-    assert_eq!(reply, Reply::Restored { step: 3 });
+    let reply = restore(&mut other, &buffers[0], None);
+    assert!(matches!(reply, Reply::Restored { step: 3, .. }));
     assert_eq!(train(&mut other, 5).0, straight);
 
     // One that is damaged, or of other rows, is refused, and the run that is there goes on.
@@ -197,9 +222,10 @@ fn a_saved_run_goes_on_in_another_engine_with_the_same_numbers() {
     let (mut third, config) = world(false);
     configure(&mut third, &config);
     train(&mut third, 1);
-    let said = refused(&mut third, Request::Restore, vec![damaged]);
+    let as_it_is = || Request::Restore { config: None };
+    let said = refused(&mut third, as_it_is(), vec![damaged]);
     assert!(said.contains("SHA-256"), "{said}");
-    refused(&mut third, Request::Restore, Vec::new());
+    refused(&mut third, as_it_is(), Vec::new());
     assert_eq!(train(&mut third, 1).0[0].0, 2);
     ask(
         &mut third,
@@ -209,8 +235,228 @@ fn a_saved_run_goes_on_in_another_engine_with_the_same_numbers() {
             demonstrations: false,
         },
     );
-    let said = refused(&mut third, Request::Restore, buffers);
+    let said = refused(&mut third, as_it_is(), buffers);
     assert!(said.contains("data fingerprint"), "{said}");
+}
+
+#[test]
+fn a_checkpoint_of_another_method_and_plan_brings_what_the_page_shows_of_it() {
+    // Learned from demonstrations, with a plan of its own.
+    let (mut session, config) = world(true);
+    let config = TrainConfig {
+        method: "ava_d".into(),
+        steps: 12,
+        held_out: 0.2,
+        ..config
+    };
+    let Reply::Configured { run, watchable } = configure(&mut session, &config) else {
+        panic!("not configured");
+    };
+    train(&mut session, 3);
+    let bytes = save(&mut session);
+    let straight = train(&mut session, 9).0;
+    let ended = save(&mut session);
+
+    // The page has pairs, another method and fewer steps.
+    let (mut other, fresh) = world(false);
+    let fresh = TrainConfig { steps: 2, ..fresh };
+    configure(&mut other, &fresh);
+    train(&mut other, 2);
+    let restored = restore(&mut other, &bytes, None);
+    let Reply::Restored { data, .. } = &restored else {
+        panic!("{restored:?}");
+    };
+    assert_eq!((data.pairs, data.rows), (false, 60));
+    assert_eq!(
+        restored,
+        Reply::Restored {
+            step: 3,
+            finished: None,
+            config,
+            run,
+            watchable,
+            data: data.clone(),
+        }
+    );
+    let Reply::Tokens { records } = ask(&mut other, Request::Watch { row: 0 }) else {
+        panic!("no tokens");
+    };
+    assert_eq!((records.len(), records[0].side), (1, Side::Answer));
+    assert_eq!(train(&mut other, 9).0, straight);
+
+    // One that has ended says why.
+    let reply = restore(&mut other, &ended, None);
+    assert!(matches!(
+        reply,
+        Reply::Restored {
+            step: 12,
+            finished: Some(FinishReason::Completed),
+            ..
+        }
+    ));
+
+    // One that is refused changes neither the rows nor the run.
+    let (mut third, fresh) = world(false);
+    ask(
+        &mut third,
+        Request::UseWorld {
+            seed: 4,
+            rows: 60,
+            demonstrations: false,
+        },
+    );
+    configure(&mut third, &fresh);
+    train(&mut third, 1);
+    let said = refused(&mut third, Request::Restore { config: None }, vec![bytes]);
+    assert!(said.contains("data fingerprint"), "{said}");
+    assert_eq!(train(&mut third, 1).0[0].0, 2);
+    let Reply::Configured { run, .. } = configure(&mut third, &fresh) else {
+        panic!("not configured");
+    };
+    assert_eq!(run.method, "ava_p");
+}
+
+#[test]
+fn a_loss_out_of_range_ends_the_run_and_a_lower_rate_goes_on_from_a_checkpoint() {
+    let (mut session, config) = world(false);
+    let config = TrainConfig {
+        steps: 12,
+        eval_steps: 1,
+        eval_rows: 1,
+        ..config
+    };
+    configure(&mut session, &config);
+    train(&mut session, 2);
+    let good = save(&mut session);
+    let wild = TrainConfig {
+        learning_rate: 1e30,
+        ..config.clone()
+    };
+    let Reply::Restored { run, .. } = restore(&mut session, &good, Some(wild)) else {
+        panic!("not restored");
+    };
+    assert!(
+        run.warnings.iter().any(|w| w.contains("learning_rate")),
+        "{:?}",
+        run.warnings
+    );
+
+    // The steps before the break were taken, and are told beside it; the break is an event, too.
+    let Reply::Events {
+        events,
+        finished: false,
+        error: Some(message),
+    } = ask(&mut session, Request::Train { steps: 10 })
+    else {
+        panic!("the run went well");
+    };
+    let taken = steps_of(&events);
+    let numbers: Vec<usize> = taken.iter().map(|(step, _)| *step).collect();
+    let run = session.run.as_ref().expect("a run");
+    assert_eq!(numbers, (3..=run.steps_taken()).collect::<Vec<_>>());
+    assert_eq!(numbers.first(), Some(&3), "{events:?}");
+    assert!(taken.iter().all(|(_, metrics)| metrics["loss"].is_finite()));
+    let Some(Event::Failed {
+        step,
+        term,
+        message: told,
+        ..
+    }) = events.last()
+    else {
+        panic!("no failure among {events:?}");
+    };
+    assert!(*step > 3 || term == "token reward", "{step} {term}");
+    assert_eq!(*told, message);
+    assert!(message.contains("learning"), "{message}");
+
+    // Nothing of such a run is shown or saved.
+    for request in [
+        Request::Train { steps: 1 },
+        Request::Stop,
+        Request::Save,
+        Request::Watch { row: 0 },
+        Request::Score {
+            prompt: "describe the band : ".into(),
+            answer: "we enjoyed the staff .".into(),
+        },
+    ] {
+        assert_eq!(refused(&mut session, request, Vec::new()), message);
+    }
+
+    // What fixes rows and tensors stays; then the run is as broken as before.
+    let other_rows = TrainConfig {
+        batch_size: 5,
+        ..config.clone()
+    };
+    let request = Request::Restore {
+        config: Some(other_rows),
+    };
+    let said = refused(&mut session, request, vec![good.clone()]);
+    assert!(said.contains("batch_size"), "{said}");
+    refused(&mut session, Request::Save, Vec::new());
+
+    let mild = TrainConfig {
+        learning_rate: 1e-4,
+        head_learning_rate: Some(1e-3),
+        ..config
+    };
+    let restored = restore(&mut session, &good, Some(mild.clone()));
+    let Reply::Restored {
+        step: 2,
+        finished: None,
+        config: now,
+        ..
+    } = &restored
+    else {
+        panic!("{restored:?}");
+    };
+    assert_eq!(now, &mild);
+    let (taken, _, finished) = train(&mut session, 10);
+    assert_eq!((taken.len(), finished), (10, true));
+    assert!(
+        taken.iter().all(|(_, metrics)| {
+            metrics["loss"].is_finite() && metrics["learning_rate"] <= 1e-4
+        })
+    );
+}
+
+#[test]
+fn a_person_who_stops_a_run_is_told_so_by_the_engine() {
+    let (mut session, config) = world(false);
+    configure(&mut session, &config);
+    train(&mut session, 1);
+    let stop = |session: &mut Session| {
+        let Reply::Events {
+            events,
+            finished: true,
+            error: None,
+        } = ask(session, Request::Stop)
+        else {
+            panic!("no end");
+        };
+        events
+    };
+    let events = stop(&mut session);
+    assert!(
+        matches!(
+            events.as_slice(),
+            [
+                Event::Evaluation { step: 1, .. },
+                Event::Finished {
+                    step: 1,
+                    reason: FinishReason::Stopped
+                }
+            ]
+        ),
+        "{events:?}"
+    );
+    // A checkpoint of it can be gone on from.
+    let bytes = save(&mut session);
+    let reply = restore(&mut session, &bytes, None);
+    assert!(matches!(reply, Reply::Restored { finished: None, .. }));
+    assert!(train(&mut session, 100).2);
+    // It has ended by itself: there is nothing to stop.
+    assert!(stop(&mut session).is_empty());
 }
 
 #[test]
@@ -224,10 +470,10 @@ fn what_a_request_needs_first_is_said_and_nothing_is_lost() {
     for (request, words) in [
         (world(), "no device"),
         (Request::Train { steps: 1 }, "no run"),
-        (Request::Evaluate, "no run"),
+        (Request::Stop, "no run"),
         (Request::Watch { row: 0 }, "no run"),
         (Request::Save, "no run"),
-        (Request::Restore, "no checkpoint came"),
+        (Request::Restore { config: None }, "no checkpoint came"),
         (
             Request::Configure {
                 config: TrainConfig::default(),
@@ -303,6 +549,18 @@ fn what_a_request_needs_first_is_said_and_nothing_is_lost() {
     assert_eq!(train(&mut session, 1).0[0].0, 2);
 }
 
+/// Pairs as a person writes them, a line each.
+fn own_rows() -> Vec<String> {
+    (0..20)
+        .map(|i| {
+            format!(
+                "{{\"prompt\":\"describe the band : \",\"chosen\":\"they ordered a cake .\",\"rejected\":\"we ate a gift {} .\"}}",
+                if i % 2 == 0 { "and" } else { "but" }
+            )
+        })
+        .collect()
+}
+
 #[test]
 fn a_model_of_ones_own_opens_from_its_files_with_rows_of_ones_own() {
     let (mut session, config) = world(false);
@@ -329,29 +587,21 @@ fn a_model_of_ones_own_opens_from_its_files_with_rows_of_ones_own() {
         (name.as_str(), parameters),
         ("own", model.decoder.parameters())
     );
-    let rows: String = (0..20)
-        .map(|i| {
-            format!(
-                "{{\"prompt\":\"describe the band : \",\"chosen\":\"they ordered a cake .\",\"rejected\":\"we ate a gift {} .\"}}\n",
-                if i % 2 == 0 { "and" } else { "but" }
-            )
-        })
-        .collect();
     let (reply, _) = ask_with(
         &mut session,
         Request::OpenData {
             name: "rows.jsonl".into(),
         },
-        vec![rows.into_bytes()],
+        vec![own_rows().join("\n").into_bytes()],
     );
     assert!(
         matches!(
             &reply,
-            Reply::Data {
+            Reply::Data(DataInfo {
                 rows: 20,
                 pairs: true,
                 ..
-            }
+            })
         ),
         "{reply:?}"
     );
@@ -362,4 +612,39 @@ fn a_model_of_ones_own_opens_from_its_files_with_rows_of_ones_own() {
     };
     assert_eq!(run.model, "own");
     assert_eq!(train(&mut session, 2).0.len(), 2);
+}
+
+#[test]
+fn rows_open_from_json_lines_and_from_a_json_array() {
+    let (mut session, config) = world(false);
+    let rows = own_rows();
+    for (name, text) in [
+        ("rows.jsonl", rows.join("\n")),
+        ("rows.json", format!("\u{feff}[\n{}\n]\n", rows.join(",\n"))),
+    ] {
+        let request = Request::OpenData { name: name.into() };
+        let (reply, _) = ask_with(&mut session, request, vec![text.into_bytes()]);
+        assert!(
+            matches!(
+                &reply,
+                Reply::Data(DataInfo {
+                    rows: 20,
+                    pairs: true,
+                    ..
+                })
+            ),
+            "{name}: {reply:?}"
+        );
+        configure(&mut session, &config);
+        assert_eq!(train(&mut session, 1).0.len(), 1);
+    }
+    let request = Request::OpenData {
+        name: "rows.json".into(),
+    };
+    let said = refused(
+        &mut session,
+        request,
+        vec![format!("[{}, 7]", rows[0]).into()],
+    );
+    assert!(said.contains("rows.json, row 2"), "{said}");
 }

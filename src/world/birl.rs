@@ -17,9 +17,9 @@
 //! Convergence is reported, not assumed: split R-hat and effective sample size over all chains (A. Gelman et al.,
 //! *Bayesian Data Analysis*, 3rd ed., section 11.4-11.5, with Geyer's initial monotone sequence).
 
-use super::Rng;
 use super::gridworld::{Cell, GridError, Gridworld, SarsaRow, within};
 use crate::eval::matrix::{Cholesky, Matrix};
+use crate::random::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the sampler.

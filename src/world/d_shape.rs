@@ -18,9 +18,9 @@
 //! text says, the relabelled reward is the *task's* reward plus the new shaping; the public code adds it on top of the
 //! old shaping ([`Relabelled::code_reward`]), which is kept for comparison only.
 
-use super::Rng;
 use super::gridworld::{Cell, GridError, Gridworld};
 use super::q_learning::{EpisodeLog, Experience, QLearningConfig, QTable};
+use crate::random::Rng;
 use serde::{Deserialize, Serialize};
 
 /// A point of the grid: column and row.

@@ -22,12 +22,9 @@ fn positions(value: &Value) -> Vec<Position> {
 
 #[test]
 fn every_golden_value_is_met() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/golden/d_shape.json");
-    let Ok(text) = std::fs::read_to_string(path) else {
-        println!("SKIPPED: no golden values at {path}");
+    let Some(golden) = crate::test_data::golden("d_shape") else {
         return;
     };
-    let golden: Value = serde_json::from_str(&text).unwrap();
     let (inputs, expected, tolerance) =
         (&golden["inputs"], &golden["expected"], &golden["tolerance"]);
     let (absolute, relative) = (

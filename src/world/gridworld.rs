@@ -9,7 +9,7 @@
 //! V is max_a Q in [`Gridworld::value_iteration`] and (1/beta) log sum_a exp(beta Q) in
 //! [`Gridworld::soft_value_iteration`] (the maximum-causal-entropy form, B. Ziebart, 2010, up to a constant).
 
-use super::Rng;
+use crate::random::Rng;
 use serde::{Deserialize, Serialize};
 
 /// A move on the grid.

@@ -495,7 +495,7 @@ impl Language {
 
     /// One evaluator's rewards for a text: each truth's mean plus its spread times a normal draw.
     #[must_use]
-    pub fn evaluate_once(&self, truths: &[TokenTruth], rng: &mut super::Rng) -> Vec<f32> {
+    pub fn evaluate_once(&self, truths: &[TokenTruth], rng: &mut crate::random::Rng) -> Vec<f32> {
         truths
             .iter()
             .map(|t| t.mean + t.std * rng.normal() as f32)

@@ -202,7 +202,7 @@ fn the_spread_differs_by_class() {
 #[test]
 fn one_evaluators_rewards_have_the_stated_mean_and_spread() {
     let truths = Language.answer_rewards("review the beer :", "the beer was very superb");
-    let mut rng = super::super::Rng::new(4);
+    let mut rng = crate::random::Rng::new(4);
     let n = 20_000;
     let (mut sum, mut squares) = (0.0f64, 0.0f64);
     for _ in 0..n {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::world::Rng;
+use crate::random::Rng;
 use crate::world::gridworld::{boltzmann, tests::random_world};
 
 fn config(episodes: usize, seeds: usize) -> RaceConfig {

@@ -8,7 +8,8 @@
 //!   each has a good policy.
 //! * [`MAPS`]: gridworlds to teach on.
 //!
-//! Nothing here touches a tensor. All randomness comes from [`Rng`], whose state can be stored and resumed.
+//! Nothing here touches a tensor. All randomness comes from [`Rng`](crate::random::Rng), whose state can be
+//! stored and resumed.
 
 pub mod birl;
 pub mod d_shape;
@@ -17,7 +18,6 @@ mod language;
 pub mod learning;
 mod maps;
 pub mod q_learning;
-mod rng;
 mod rows;
 mod tokenizer;
 mod writer;
@@ -28,7 +28,6 @@ pub use gridworld::{
 };
 pub use language::{Language, Reading, TokenTruth, WordClass};
 pub use maps::{MAPS, TeachingMap, teaching_world};
-pub use rng::{Rng, RngStateError};
 pub use rows::{
     ClassStatistics, LengthBalance, NoiseError, PairCeiling, PreferenceNoise, longer_wins,
     pair_ceiling, rows_to_jsonl,

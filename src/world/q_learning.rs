@@ -4,8 +4,8 @@
 //! Q(s,a) += alpha [ r + gamma (1 - done) max_b Q(s',b) - Q(s,a) ]
 //! ```
 
-use super::Rng;
 use super::gridworld::{GridError, Gridworld, within};
+use crate::random::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the learner. The defaults are those of the D-Shape paper's tabular experiments.

@@ -1,9 +1,9 @@
 //! Rows of the synthetic language: demonstrations, noisy preferences, plain text; and what is known about them.
 
-use super::Rng;
 use super::language::{Language, TokenTruth, WordClass};
 use super::writer::{DEMONSTRATOR_SKILL, WrittenAnswer};
 use crate::data::{Answer, Content, DemonstrationRow, PreferenceRow, Rows, Span};
+use crate::random::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

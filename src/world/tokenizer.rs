@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_prompt_and_its_answer_join_without_a_foreign_token() {
         let tokenizer = tokenizer();
-        let mut rng = super::super::Rng::new(9);
+        let mut rng = crate::random::Rng::new(9);
         for _ in 0..100 {
             let prompt = Language.prompt(&mut rng);
             let row = Language.ordinary_answer(&prompt, &mut rng);

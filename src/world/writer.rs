@@ -5,8 +5,8 @@
 //! a demonstrator, a negative one is a saboteur. The writer looks one word ahead, never further. The length of an answer
 //! is drawn before its words, so that skill and length do not depend on each other.
 
-use super::Rng;
 use super::language::{Entry, LEXICON, Language, Reader, TokenTruth, WordClass, find};
+use crate::random::Rng;
 
 /// Skill of the writer of demonstrations: eleven times out of twelve it takes the better of two words that
 /// differ by 0.8.

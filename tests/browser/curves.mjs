@@ -60,7 +60,7 @@ try {
       const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
       const ask = async (request, buffers = []) => {
         const { reply } = await engine.handle(request, buffers);
-        if (reply.type === 'error') throw new Error(reply.message);
+        if (reply.type === 'error' || reply.error) throw new Error(reply.message ?? reply.error);
         return reply;
       };
       const { device } = await ask({ type: 'open_device', choice: mode });

@@ -9,11 +9,12 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { TOKEN, asFile, asFiles, readLlama2cVocabulary, readSafetensors, writeGguf } from './files.mjs';
 import { withPage } from './harness.mjs';
+import { shared, skipWithout } from './shared.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const command = process.env.AVASCOPE_BIN ?? join(root, 'target', 'release', 'avascope');
-const stories = join(root, '..', 'shared', 'models', 'stories260K');
-const absent = existsSync(join(stories, 'stories260K.bin')) ? false : `the model is not there: ${stories}`;
+const STORIES = 'models/stories260K/stories260K.bin';
+const stories = dirname(shared(STORIES));
 
 const PAIRS = 40;
 const pairs = Array.from({ length: PAIRS }, (_, i) => {
@@ -87,12 +88,13 @@ async function open(page, model, rows) {
 }
 
 const CASES = [
-  ['a Hugging Face directory', false, () => world(), () => avascope('data', 'world', '--rows', '60'), '60 pairs'],
-  ['a GGUF file', false, () => [letters()], () => jsonl(pairs), `${PAIRS} pairs`],
-  ['a Hugging Face directory of stories260K', absent, () => story(), () => jsonl(pairs), `${PAIRS} pairs`],
+  ['a Hugging Face directory', null, () => world(), () => avascope('data', 'world', '--rows', '60'), '60 pairs'],
+  ['a GGUF file', null, () => [letters()], () => jsonl(pairs), `${PAIRS} pairs`],
+  ['a Hugging Face directory of stories260K', STORIES, () => story(), () => jsonl(pairs), `${PAIRS} pairs`],
 ];
-for (const [what, skip, model, rows, count] of CASES) {
-  test(`${what} opens with rows of pairs, and training colours the tokens`, { skip }, async () => {
+for (const [what, needed, model, rows, count] of CASES) {
+  const title = `${what} opens with rows of pairs, and training colours the tokens`;
+  test(title, { skip: needed ? skipWithout(needed, title) : false }, async () => {
     await withPage('cpu', async ({ page, problems, external, screenshot }) => {
       await open(page, model(), rows());
       assert.match(await page.locator('.head .facts').innerText(), new RegExp(`rows\\.jsonl, ${count}`));
@@ -114,7 +116,8 @@ for (const [what, skip, model, rows, count] of CASES) {
   });
 }
 
-test('one model gives the same rewards out of a directory and out of a GGUF file', { skip: absent }, async () => {
+const ALIKE = 'one model gives the same rewards out of a directory and out of a GGUF file';
+test(ALIKE, { skip: skipWithout(STORIES, ALIKE) }, async () => {
   const trained = (model) =>
     withPage('cpu', async ({ page }) => {
       await open(page, model, jsonl(pairs));
@@ -181,6 +184,20 @@ test('broken files are told by name beside their control, and the page goes on',
     assert.equal(await page.locator('[data-testid="error"]').count(), 0, 'sound files take the errors away');
     await by(page, 'step').click();
     await atLeast(page, 1);
+    assert.deepEqual(problems, []);
+  });
+});
+
+test('rows of a JSON array open as those of JSON Lines do', async () => {
+  await withPage('cpu', async ({ page, problems }) => {
+    await by(page, 'token').waitFor();
+    await by(page, 'use-files').click();
+    await page.setInputFiles('[data-testid="data-file"]', asFile('rows.json', JSON.stringify(pairs, null, 2)));
+    await page.waitForFunction((count) => document.querySelector('.head .facts').textContent.includes(`rows.json, ${count} pairs`), PAIRS);
+    await by(page, 'token').waitFor();
+    await by(page, 'step').click();
+    await atLeast(page, 1);
+    assert.equal(await page.locator('[data-testid="error"]').count(), 0);
     assert.deepEqual(problems, []);
   });
 });

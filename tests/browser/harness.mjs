@@ -45,9 +45,10 @@ export const TIMEOUT_MS = { webgpu: 240_000, cpu: 60_000 };
  * - `blocks`: how long the main thread was blocked (see below)
  * - `screenshot(name)`: writes out/NAME-MODE.png and returns its path
  * - `close()`
- * Options: `path` (what to open, '' for the front page), `viewport`, `context` (more of Playwright's context options).
+ * Options: `path` (what to open, '' for the front page), `viewport`, `context` (more of Playwright's context options),
+ * `script` (a function to run inside the page before its own scripts).
  */
-export async function openPage(mode, { path = '', viewport = { width: 1280, height: 800 }, context: more = {} } = {}) {
+export async function openPage(mode, { path = '', viewport = { width: 1280, height: 800 }, context: more = {}, script } = {}) {
   const args = MODES[mode];
   if (!args) throw new Error(`"${mode}" is no mode; there are: ${Object.keys(MODES).join(', ')}`);
   if (!existsSync(join(dist, 'index.html'))) {
@@ -68,6 +69,7 @@ export async function openPage(mode, { path = '', viewport = { width: 1280, heig
       },
     );
     await context.addInitScript(watchLongTasks);
+    if (script) await context.addInitScript(script);
     const page = await context.newPage();
     const problems = watchProblems(page);
     await page.goto(new URL(path, server.url).href);

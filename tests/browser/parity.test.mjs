@@ -44,7 +44,7 @@ async function pageLosses({ run, choice }) {
   const engine = Engine.new();
   const ask = async (request, buffers = []) => {
     const { reply } = await engine.handle(request, buffers);
-    if (reply.type === 'error') throw new Error(reply.message);
+    if (reply.type === 'error' || reply.error) throw new Error(reply.message ?? reply.error);
     return reply;
   };
   await ask({ type: 'open_device', choice });

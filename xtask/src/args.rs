@@ -1,4 +1,4 @@
-//! The command line of `cargo xtask`, read without a library: there are five commands and six flags.
+//! The command line of `cargo xtask`, read without a library: there are five commands and seven flags.
 
 use crate::stages::Stage;
 use anyhow::{Result, bail};
@@ -9,10 +9,12 @@ cargo xtask <command>
   demo [--port N] [--no-open]     build the page, serve it on this machine, open the browser
   serve [--port N] [--no-open]    serve the page that is already built
   build [--optimize]              build pkg/ (wasm-pack) and www/dist (Vite); --optimize runs wasm-opt, which takes minutes
-  test [--only A,B] [--skip A,B]  run every check: fmt, clippy, test, page, unit, browser
+  test [--only A,B] [--skip A,B]  run every check: fmt, clippy, test, page, unit, browser; at the end stands what was skipped
+       [--require-shared]         fail where something is skipped for want of the shared folder of golden values, models, data
   size [--no-opt]                 sizes of the page's WebAssembly: raw, after wasm-opt, and Brotli; fails above the limit
 
 Build outputs go to $AVASCOPE_TARGET_DIR, else $CARGO_TARGET_DIR, else avascope/target in the user's cache directory.
+The shared folder is $AVASCOPE_SHARED, else `shared` beside the checkout; AVASCOPE_REQUIRE_SHARED=1 is --require-shared.
 Chromium is looked for in $CHROME, $CHROMIUM_PATH, PATH and the usual places.
 ";
 
@@ -40,11 +42,13 @@ pub enum Command {
     Test(Choice),
 }
 
-/// Which stages of `cargo xtask test` run.
+/// Which stages of `cargo xtask test` run, and what they must not do without.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     pub only: Vec<Stage>,
     pub skip: Vec<Stage>,
+    /// Whether a test that is skipped for want of the shared folder fails the run.
+    pub require_shared: bool,
 }
 
 impl Choice {
@@ -81,6 +85,7 @@ pub fn parse(words: &[String]) -> Result<Command> {
         "test" => Command::Test(Choice {
             only: flags.stages("--only")?,
             skip: flags.stages("--skip")?,
+            require_shared: flags.switch("--require-shared")?,
         }),
         other => bail!("`{other}` is not a command of xtask\n\n{USAGE}"),
     };
@@ -218,7 +223,11 @@ mod tests {
         };
         assert!(choice.includes(Stage::Fmt) && choice.includes(Stage::Clippy));
         assert!(!choice.includes(Stage::Test) && !choice.includes(Stage::Browser));
-        assert!(Choice::default().includes(Stage::Browser));
+        assert!(Choice::default().includes(Stage::Browser) && !choice.require_shared);
+        let Command::Test(choice) = parsed("test --require-shared --skip browser").unwrap() else {
+            panic!("not a test command");
+        };
+        assert!(choice.require_shared && !choice.includes(Stage::Browser));
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! apart from the Rust target, Chromium and a Vulkan driver where the system's package manager is at hand.
 
 mod args;
+mod features;
 mod page;
 mod serve;
+mod skips;
 mod stages;
 mod system;
 mod tools;

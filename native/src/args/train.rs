@@ -4,7 +4,8 @@
 
 use super::ModelArgs;
 use super::readers::most_rows;
-use clap::{Args as ClapArgs, ValueHint};
+use avascope::objective::VARIANT;
+use clap::{ArgMatches, Args as ClapArgs, Command, FromArgMatches, ValueHint};
 use std::path::PathBuf;
 
 /// `avascope train`.
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 #[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
     /// A TOML file with the run's settings; flags win over it, and what neither says has the default that stands here.
-    /// With --resume and without --config the run's own file takes its place.
+    /// With --resume and without --config the run's own file takes its place, with --resume-from what the checkpoint holds.
     #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Model.
@@ -48,15 +49,9 @@ pub struct TrainArgs {
     /// Method: `avascope methods` lists them [default: ava_p]
     #[arg(help_heading = "Method", long, value_name = "NAME")]
     pub method: Option<String>,
-    /// A switch of the method, NAME=VALUE; may be given again [default: the method's own, which `avascope methods`
-    /// prints]
-    #[arg(
-        help_heading = "Method",
-        long = "option",
-        short = 'O',
-        value_name = "NAME=VALUE"
-    )]
-    pub options: Vec<String>,
+    /// The method's switches.
+    #[command(flatten)]
+    pub options: Switches,
     /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu [default: auto]
     #[arg(help_heading = "Training", long, value_name = "NAME")]
     pub device: Option<String>,
@@ -124,12 +119,20 @@ pub struct TrainArgs {
     /// Most held-out rows in an evaluation; 0 takes all [default: 200]
     #[arg(help_heading = "Run folder and output", long, value_name = "N")]
     pub eval_rows: Option<usize>,
-    /// Steps between checkpoints; 0 writes one at the end [default: 0]
+    /// Steps between checkpoints; 0 writes one at the end only [default: those of --eval-steps]
     #[arg(help_heading = "Run folder and output", long, value_name = "N")]
     pub save_steps: Option<usize>,
+    /// Checkpoints that are kept, the newest ones; with --early-stopping-patience the best one beside them. 0 keeps all
+    /// [default: 2]
+    #[arg(help_heading = "Run folder and output", long, value_name = "N")]
+    pub save_total_limit: Option<usize>,
     /// Go on from the last checkpoint in --out, with the settings in its run.toml.
     #[arg(help_heading = "Run folder and output", long)]
     pub resume: bool,
+    /// Go on from a checkpoint's file, such as the page downloads, in a new run's folder, --out, with the settings that the
+    /// checkpoint holds. Its model and its rows are named with --model and --data, but for the built-in world [default: none]
+    #[arg(help_heading = "Run folder and output", long, conflicts_with = "resume", value_hint = ValueHint::FilePath, value_name = "FILE")]
+    pub resume_from: Option<PathBuf>,
     /// Events as JSON Lines on standard output.
     #[arg(help_heading = "Run folder and output", long)]
     pub json: bool,
@@ -138,12 +141,82 @@ pub struct TrainArgs {
     pub quiet: bool,
 }
 
+/// The two ways to set a method's switches.
+#[derive(ClapArgs, Debug)]
+struct SwitchFlags {
+    /// A variant of the method under the name that its source gives it, such as "w/o irl"; `avascope methods` lists them.
+    /// Switches given beside it, by -O or in the file of settings, are laid over the variant's own [default: none]
+    #[arg(help_heading = "Method", long, value_name = "NAME")]
+    variant: Option<String>,
+    /// A switch of the method, NAME=VALUE; may be given again [default: the method's own, which `avascope methods`
+    /// prints]
+    #[arg(
+        help_heading = "Method",
+        long = "option",
+        short = 'O',
+        value_name = "NAME=VALUE"
+    )]
+    options: Vec<String>,
+}
+
+/// A method's switches as NAME=VALUE. A variant is an option of every method, so `--variant` is short for `-O variant=NAME`.
+#[derive(Debug)]
+pub struct Switches(Vec<String>);
+
+impl From<SwitchFlags> for Switches {
+    fn from(flags: SwitchFlags) -> Self {
+        let variant = flags.variant.map(|name| format!("{VARIANT}={name}"));
+        Self(variant.into_iter().chain(flags.options).collect())
+    }
+}
+
+impl FromArgMatches for Switches {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        SwitchFlags::from_arg_matches(matches).map(Self::from)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl ClapArgs for Switches {
+    fn augment_args(command: Command) -> Command {
+        SwitchFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SwitchFlags::augment_args_for_update(command)
+    }
+}
+
+impl<'a> IntoIterator for &'a Switches {
+    type Item = &'a String;
+    type IntoIter = std::slice::Iter<'a, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::args::Args;
     use crate::commands::run_files::RunFile;
     use avascope::train::LoraConfig;
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn a_variant_is_an_option_and_comes_before_the_others() {
+        let words = "avascope train -O lambda=0.1 --variant";
+        let words = words.split(' ').chain(["w/o irl"]);
+        let crate::args::Command::Train(train) = Args::parse_from(words).command else {
+            panic!("`train`");
+        };
+        let options = Vec::from_iter(&train.options);
+        assert_eq!(options, ["variant=w/o irl", "lambda=0.1"]);
+    }
 
     #[test]
     fn help_says_every_default_as_the_library_has_it() {
@@ -192,7 +265,8 @@ mod tests {
             ),
             ("eval-steps", own.eval_steps.to_string()),
             ("eval-rows", own.eval_rows.to_string()),
-            ("save-steps", own.save_steps.to_string()),
+            ("save-steps", "those of --eval-steps".into()),
+            ("save-total-limit", file.save_total_limit.to_string()),
         ];
         for (name, value) in &defaults {
             let help = help(name);

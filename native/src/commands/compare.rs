@@ -1,8 +1,8 @@
 //! `avascope compare`.
 //!
 //! ```text
-//! compare.json      what the folder belongs to: settings, rows, device
-//! cells/            one file a finished training; the one in hand may have left a checkpoint
+//! compare.json      what the folder belongs to: settings, rows, model, device
+//! cells/            one file a system, trial and seed; the training in hand may have left a checkpoint
 //! floors.json       the floors
 //! results.json      everything, with a versioned schema
 //! table.md          for people and pull requests
@@ -14,7 +14,7 @@ mod identity;
 mod rows;
 mod truths;
 
-use self::identity::{IDENTITY, belongs, read, refuse_other, settings};
+use self::identity::{IDENTITY, belongs, read, refuse_other, refuse_other_version, settings};
 use self::rows::PreparedRows;
 use self::truths::Sources;
 use super::{Lines, open_device, wait, watch_interrupts};
@@ -25,7 +25,7 @@ use crate::{exit, models};
 use anyhow::{Context as _, Result};
 use avascope::compare::{self, Cell, CellRecord, CompareError, Floor, Inputs, ModelSummary, Plan};
 use avascope::device::OpenDevice;
-use avascope::train::{Event, FrozenStates, LoadedModel, Run, SkippedRow, TrainError};
+use avascope::train::{Event, FrozenStates, LoadedModel, Run, SkippedRow, TrainError, TruthResult};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -55,6 +55,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let before = belongs(&out)?;
     let mut identity = settings(&plan.config);
     if let Some(before) = &before {
+        refuse_other_version(&out, before)?;
         refuse_other(&out, before, &identity)?;
     }
     let truths = Sources::read(&plan)?;
@@ -66,10 +67,15 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let device = open_device(&plan.config.device)?;
     let tokenizer = plan.config.tokenizer.as_deref().map(Path::new);
     let model = models::open(&plan.config.model, tokenizer, &device)?;
+    identity["model"] = json!(wait(compare::model_digest(&model))?);
+    identity["tokenizer"] = json!(compare::tokenizer_digest(&model.tokenizer));
+    identity["computed on"] = json!(device.info.backend);
+    if let Some(before) = &before {
+        refuse_other(&out, before, &identity)?;
+    }
     let rows = PreparedRows::new(&plan, &model, truths)?;
 
-    identity["rows"] = json!(rows.summary.fingerprint);
-    identity["computed on"] = json!(device.info.backend);
+    rows.identify(&mut identity);
     if let Some(before) = &before {
         refuse_other(&out, before, &identity)?;
     }
@@ -88,7 +94,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         began: Instant::now(),
         trained: 0,
         done: 0,
-        total: plan.cell_count(),
+        total: plan.training_count().1,
         quiet: args.quiet,
         json: args.json,
         printed: Lines::default(),
@@ -101,7 +107,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     };
     session.introduce();
     let floors = session.floors()?;
-    let mut cells = session.train(session.plan.tuning_cells())?;
+    let mut cells = session.train(&session.plan.tuning_cells())?;
     let chosen: Vec<usize> = session
         .plan
         .systems
@@ -111,7 +117,9 @@ pub fn run(args: CompareArgs) -> Result<()> {
             compare::choose_trial(&own, system.trials.len())
         })
         .collect();
-    cells.extend(session.train(session.plan.final_cells(&chosen))?);
+    let last = session.plan.final_cells(&chosen);
+    session.total = session.done + session.plan.trainings(&last).len();
+    cells.extend(session.train(&last)?);
     let command = command(&args);
     session.report(&chosen, &cells, &floors, command)
 }
@@ -151,10 +159,11 @@ struct Session {
     /// States of the frozen trunk, newest last.
     states: Vec<FrozenStates>,
     began: Instant,
-    /// Cells trained by this call.
+    /// Trainings of this call.
     trained: usize,
-    /// Cells finished, earlier calls' too.
+    /// Trainings that are finished, earlier calls' too.
     done: usize,
+    /// All of them; before values are chosen, the most that there can be.
     total: usize,
     quiet: bool,
     json: bool,
@@ -186,13 +195,21 @@ impl Session {
             data.test.rows,
             &data.fingerprint[..12.min(data.fingerprint.len())]
         ));
+        let (least, most) = self.plan.training_count();
         self.say(&format!(
-            "plan      {} methods, {} seeds, {} trainings of {} steps",
+            "plan      {} systems, {} seeds, {}{most} trainings of {} steps",
             self.plan.systems.len(),
             self.plan.config.seeds.len(),
-            self.total,
+            if least < most { "at most " } else { "" },
             self.plan.config.train.steps
         ));
+        if !self.plan.left_out.is_empty() {
+            self.say(&format!(
+                "note      `{}` does not stand for {}, which reads a column of its own (a strength or a margin); give it a `[[method]]` with options",
+                compare::EVERY_METHOD,
+                self.plan.left_out.join(", ")
+            ));
+        }
         let truths: Vec<String> = self.plan.config.truths.iter().map(|t| t.words()).collect();
         if !truths.is_empty() {
             self.say(&format!("truths    {}", truths.join("; ")));
@@ -272,35 +289,53 @@ impl Session {
         Ok(self.keep(FLOORS, &file)?.floors)
     }
 
-    /// Trains what is not there yet.
-    fn train(&mut self, cells: Vec<Cell>) -> Result<Vec<CellRecord>> {
-        let mut records = Vec::with_capacity(cells.len());
-        for cell in cells {
-            let name = format!("cells/{}.json", self.plan.cell_name(cell));
-            let found = self.finished(&name, |record: &CellRecord| &record.comparison)?;
-            let resumed = found.is_some();
-            let record = match found {
-                Some(record) => record,
-                None => {
-                    if self.interrupted.load(Ordering::SeqCst) {
-                        return Err(self.stopped());
-                    }
-                    let record = self.train_cell(cell)?;
-                    let record = self.keep(&name, &record)?;
-                    self.forget_partial(cell);
-                    self.trained += 1;
-                    record
+    /// Trains what is not there yet; one record a cell, in their order.
+    fn train(&mut self, cells: &[Cell]) -> Result<Vec<CellRecord>> {
+        let mut records: Vec<Option<CellRecord>> = vec![None; cells.len()];
+        for places in self.plan.trainings(cells) {
+            let own: Vec<Cell> = places.iter().map(|place| cells[*place]).collect();
+            let mut found = Vec::with_capacity(own.len());
+            for cell in &own {
+                found.push(
+                    self.finished(&self.file(*cell), |record: &CellRecord| &record.comparison)?,
+                );
+            }
+            let all = own.iter().zip(&found);
+            let missing: Vec<Cell> = all.filter(|(_, f)| f.is_none()).map(|(c, _)| *c).collect();
+            let mut made = Vec::new();
+            if !missing.is_empty() {
+                if self.interrupted.load(Ordering::SeqCst) {
+                    return Err(self.stopped());
                 }
-            };
+                for (cell, record) in missing.iter().zip(self.train_cells(own[0], &missing)?) {
+                    made.push(self.keep(&self.file(*cell), &record)?);
+                }
+                self.forget_partial(own[0]);
+                self.trained += 1;
+            }
             self.done += 1;
-            self.tell(cell, &record, resumed);
-            records.push(record);
+            let mut made = made.into_iter();
+            let mut first = true;
+            for ((place, cell), found) in places.into_iter().zip(own).zip(found) {
+                let (record, from) = match found {
+                    Some(record) => (Some(record), Origin::File),
+                    None if first => (made.next(), Origin::Training),
+                    None => (made.next(), Origin::SameTraining),
+                };
+                first &= from == Origin::File;
+                if let Some(record) = &record {
+                    self.tell(cell, record, from);
+                }
+                records[place] = record;
+            }
         }
-        Ok(records)
+        Ok(records.into_iter().flatten().collect())
     }
 
-    fn tell(&mut self, cell: Cell, record: &CellRecord, resumed: bool) {
+    fn tell(&mut self, cell: Cell, record: &CellRecord, from: Origin) {
         let accuracy = record.validation.as_ref().and_then(|v| v.accuracy.value);
+        // An undecided truth says neither: null.
+        let says: Vec<Option<bool>> = record.checks.iter().map(TruthResult::says).collect();
         if self.json {
             let line = json!({
                 "type": "cell",
@@ -311,8 +346,8 @@ impl Session {
                 "seconds": record.seconds,
                 "validation_accuracy": accuracy,
                 "failure": record.failure,
-                "truths_passed": record.checks.iter().map(|truth| truth.passes()).collect::<Vec<bool>>(),
-                "resumed": resumed,
+                "truths_passed": says,
+                "resumed": from == Origin::File,
                 "done": self.done,
                 "total": self.total,
             });
@@ -323,29 +358,22 @@ impl Session {
             (None, Some(accuracy)) => format!("validation accuracy {accuracy:.3}"),
             (None, None) => String::from("finished"),
         };
-        let passed: Vec<bool> = record.checks.iter().map(|truth| truth.passes()).collect();
-        let said = match passed.len() {
-            0 => said,
-            all => {
-                let good = passed.iter().filter(|passed| **passed).count();
-                format!("{said}, passed {good} of {all} truths")
-            }
-        };
-        let time = if resumed {
-            "already there".to_string()
-        } else {
-            format!("{:.1} s", record.seconds)
+        let time = match from {
+            Origin::File => "already there".to_string(),
+            Origin::Training => format!("{:.1} s", record.seconds),
+            Origin::SameTraining => "read off the same training".into(),
         };
         self.say(&format!(
-            "{:>4}/{}  {}  {said}  {time}{}",
+            "{:>4}/{}  {}  {said}{}  {time}{}",
             self.done,
             self.total,
             self.plan.cell_words(cell),
+            truths_in_words(&says),
             self.estimate()
         ));
     }
 
-    /// How long the rest takes, by the cells that this call has trained.
+    /// How long the rest takes, by the trainings of this call.
     fn estimate(&self) -> String {
         let left = self.total.saturating_sub(self.done);
         if self.trained == 0 || left == 0 {
@@ -365,6 +393,10 @@ impl Session {
         )
     }
 
+    fn file(&self, cell: Cell) -> String {
+        format!("cells/{}.json", self.plan.cell_name(cell))
+    }
+
     fn partial(&self, cell: Cell) -> String {
         format!("cells/{}.partial.safetensors", self.plan.cell_name(cell))
     }
@@ -374,58 +406,90 @@ impl Session {
         let _ = fs::remove_file(self.folder.path().join(self.partial(cell)));
     }
 
-    /// Trains and measures one cell.
-    fn train_cell(&mut self, cell: Cell) -> Result<CellRecord> {
+    /// Trains once and measures `cells`, which differ by their credit alone. `first` is the first cell of that training, which
+    /// names its checkpoint whichever of them are missing.
+    fn train_cells(&mut self, first: Cell, cells: &[Cell]) -> Result<Vec<CellRecord>> {
         let began = Instant::now();
-        let system = self.plan.systems[cell.system].clone();
-        let words = self.plan.cell_words(cell);
-        let mut record = CellRecord::empty(
-            &self.digest,
-            &system.label,
-            cell.trial,
-            system.trials[cell.trial].values.clone(),
-            cell.seed,
-        );
-        let rows = self.rows.of(system.rows);
+        let words = self.plan.cell_words(first);
+        let rows = self.rows.of(self.plan.systems[first.system].rows);
         let mut run = Run::with_rows(
-            self.plan.train_config(cell),
+            self.plan.train_config(first),
             self.model.clone(),
             rows.clone(),
             rows.none(),
             self.device.clone(),
         )
         .with_context(|| words.clone())?;
-        self.restore(&mut run, cell);
+        self.restore(&mut run, first);
         self.hand_states(&mut run);
-        record.trainable_parameters = run.info().trainable_parameters;
-        let measured = self.take_steps(&mut run, cell, &mut record).and_then(|()| {
-            let scorer = run.scorer_with(system.credit)?;
-            self.keep_states(&mut run);
-            Ok(wait(compare::assess_cell(
-                record.clone(),
-                &scorer,
-                self.rows.validation.rows(),
-                self.rows.test.rows(),
-                self.plan.config.resamples,
-                &self.rows.checks,
-            ))?)
-        });
-        let mut record = match measured {
-            Ok(record) => record,
-            Err(error) => diverged(record, error).with_context(|| words)?,
+        let mut last_loss = None;
+        let trained = self.take_steps(&mut run, first, &mut last_loss);
+        let blank = |cell: Cell| {
+            let system = &self.plan.systems[cell.system];
+            CellRecord {
+                trainable_parameters: run.info().trainable_parameters,
+                last_loss,
+                ..CellRecord::empty(
+                    &self.digest,
+                    &system.label,
+                    cell.trial,
+                    system.trials[cell.trial].values.clone(),
+                    cell.seed,
+                )
+            }
         };
-        record.seconds = began.elapsed().as_secs_f64();
-        Ok(record)
+        let failure = match trained {
+            Ok(()) => None,
+            Err(error) => {
+                let failed = diverged(blank(first), error).with_context(|| words)?;
+                failed.failure
+            }
+        };
+        let training = began.elapsed();
+        let mut records = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let began = Instant::now();
+            let record = CellRecord {
+                failure: failure.clone(),
+                ..blank(*cell)
+            };
+            let mut record = match &failure {
+                Some(_) => record,
+                None => self
+                    .measure(&run, *cell, record.clone())
+                    .or_else(|error| diverged(record, error))
+                    .with_context(|| self.plan.cell_words(*cell))?,
+            };
+            record.seconds = (training + began.elapsed()).as_secs_f64();
+            records.push(record);
+        }
+        if failure.is_none() {
+            self.keep_states(&mut run);
+        }
+        Ok(records)
     }
 
-    fn take_steps(&self, run: &mut Run, cell: Cell, record: &mut CellRecord) -> Result<()> {
+    /// Measures a run as a cell's credit reads it.
+    fn measure(&self, run: &Run, cell: Cell, record: CellRecord) -> Result<CellRecord> {
+        let scorer = run.scorer_with(self.plan.systems[cell.system].credit)?;
+        Ok(wait(compare::assess_cell(
+            record,
+            &scorer,
+            self.rows.validation.rows(),
+            self.rows.test.rows(),
+            self.plan.config.resamples,
+            &self.rows.checks,
+        ))?)
+    }
+
+    fn take_steps(&self, run: &mut Run, cell: Cell, last_loss: &mut Option<f64>) -> Result<()> {
         let (mut spoke, first) = (Instant::now(), run.steps_taken());
         let began = Instant::now();
         let save_steps = run.config().save_steps;
         while run.finished().is_none() {
             for event in wait(run.advance())? {
                 if let Event::Step { metrics, .. } = event {
-                    record.last_loss = metrics.get("loss").copied();
+                    *last_loss = metrics.get("loss").copied();
                 }
             }
             let step = run.steps_taken();
@@ -533,6 +597,36 @@ impl Session {
     }
 }
 
+/// Where a cell's record comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An earlier call.
+    File,
+    /// A training of this call.
+    Training,
+    /// The training of the cell before it.
+    SameTraining,
+}
+
+/// `, passed 1 of 2 truths, 1 undecided`.
+fn truths_in_words(says: &[Option<bool>]) -> String {
+    let count = |wanted| says.iter().filter(|said| **said == wanted).count();
+    let (passed, undecided) = (count(Some(true)), count(None));
+    let decided = says.len() - undecided;
+    let mut words = String::new();
+    if decided > 0 {
+        words.push_str(&format!(", passed {passed} of {decided} truths"));
+    }
+    if undecided > 0 {
+        let noun = match decided {
+            0 => " truths",
+            _ => "",
+        };
+        words.push_str(&format!(", {undecided}{noun} undecided"));
+    }
+    words
+}
+
 /// The record of a training that diverged; any other error as it is.
 fn diverged(record: CellRecord, error: anyhow::Error) -> Result<CellRecord> {
     let error = match error.downcast::<TrainError>() {
@@ -559,6 +653,21 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn undecided_truths_are_neither_passed_nor_failed() {
+        for (says, words) in [
+            (&[][..], ""),
+            (&[Some(true), Some(false)][..], ", passed 1 of 2 truths"),
+            (
+                &[Some(true), None][..],
+                ", passed 1 of 1 truths, 1 undecided",
+            ),
+            (&[None, None][..], ", 2 truths undecided"),
+        ] {
+            assert_eq!(truths_in_words(says), words);
+        }
+    }
 
     #[test]
     fn durations_are_in_words() {

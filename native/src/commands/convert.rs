@@ -1,7 +1,8 @@
 //! `avascope convert`.
 
+use super::file_record::FileRecord;
 use super::run_files::OpenRun;
-use super::{open_device, wait};
+use super::{open_device, print_line, wait};
 use crate::args::{ConvertArgs, ModelArgs, RunArgs};
 use crate::folder::write_atomic;
 use crate::talk::say;
@@ -39,16 +40,26 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     };
     // A Hugging Face directory stands alone: an adapter is added into the weights.
     model.decoder = Lora::merge(model.decoder);
-    let summary = format!("{} parameters", model.decoder.parameters());
+    let parameters = model.decoder.parameters();
+    let mut files = Vec::new();
     for (name, bytes) in wait(avascope::train::export_model(&model))? {
-        write_atomic(&args.to.join(&name), &bytes)?;
-        say!(
-            "wrote {} ({} bytes)",
-            args.to.join(&name).display(),
-            bytes.len()
-        );
+        let path = args.to.join(&name);
+        write_atomic(&path, &bytes)?;
+        say!("wrote {} ({} bytes)", path.display(), bytes.len());
+        if args.json {
+            files.push(FileRecord::written(&path, &bytes));
+        }
     }
-    say!("{} · {summary}", args.from);
+    say!("{} · {parameters} parameters", args.from);
+    if args.json {
+        let value = serde_json::json!({
+            "from": args.from,
+            "path": args.to.display().to_string(),
+            "parameters": parameters,
+            "files": files,
+        });
+        print_line(&serde_json::to_string_pretty(&value)?)?;
+    }
     Ok(())
 }
 

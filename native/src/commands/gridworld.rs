@@ -8,6 +8,7 @@ use crate::exit;
 use crate::talk::say;
 use anyhow::{Context as _, Result};
 use avascope::objective::avril::AvrilOptions;
+use avascope::random::Rng;
 use avascope::train::TrainError;
 use avascope::train::gridworld::{AvrilTableConfig, Growth, Study, growth, train_avril_table};
 use avascope::world::birl::{BirlConfig, Posterior, sample_posterior};
@@ -15,7 +16,7 @@ use avascope::world::d_shape::DShapeConfig;
 use avascope::world::learning::{Race, RaceConfig, race};
 use avascope::world::q_learning::QLearningConfig;
 use avascope::world::{
-    Cell, Episode, Gridworld, MAPS, Rng, TeachingMap, boltzmann, sarsa_rows, teaching_world,
+    Cell, Episode, Gridworld, MAPS, TeachingMap, boltzmann, sarsa_rows, teaching_world,
 };
 use serde::Serialize;
 

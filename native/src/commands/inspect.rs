@@ -1,5 +1,7 @@
 //! `avascope inspect`.
 
+use super::file_record::FileRecord;
+use super::print_line;
 use super::run_files::OpenRun;
 use crate::args::InspectArgs;
 use crate::exit;
@@ -38,5 +40,16 @@ pub fn run(args: InspectArgs) -> Result<()> {
         args.out.display(),
         scored.records.len()
     );
+    if args.json {
+        let tokens: usize = scored.records.iter().map(|r| r.tokens.len()).sum();
+        let value = serde_json::json!({
+            "provenance": scored.records.first().map(|r| &r.provenance),
+            "data": run.data_name(args.data.as_deref()),
+            "answers": scored.records.len(),
+            "tokens": tokens,
+            "file": FileRecord::written(&args.out, html.as_bytes()),
+        });
+        print_line(&serde_json::to_string_pretty(&value)?)?;
+    }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! `avascope laplace`.
 
+use super::file_record::FileRecord;
 use super::run_files::OpenRun;
-use super::wait;
+use super::{print_line, wait};
 use crate::args::LaplaceArgs;
 use crate::exit;
 use crate::folder::write_atomic;
@@ -54,7 +55,8 @@ pub fn run(args: LaplaceArgs) -> Result<()> {
         (over, prior),
     ))?;
     let path = args.out.as_deref().unwrap_or_else(|| run.laplace_path());
-    write_atomic(path, &fit.to_bytes()?)?;
+    let bytes = fit.to_bytes()?;
+    write_atomic(path, &bytes)?;
     let summary = fit.summary();
     say!(
         "wrote     {} · {} training pairs · prior variance {:.3e} ({}) · log evidence {}\nnext      avascope score {} --ignorance laplace",
@@ -69,6 +71,13 @@ pub fn run(args: LaplaceArgs) -> Result<()> {
         shown(summary.log_evidence),
         args.run.run.display()
     );
+    if args.json {
+        let value = serde_json::json!({
+            "fit": summary,
+            "file": FileRecord::written(path, &bytes),
+        });
+        print_line(&serde_json::to_string_pretty(&value)?)?;
+    }
     Ok(())
 }
 

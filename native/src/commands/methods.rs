@@ -48,7 +48,7 @@ pub fn run(json: bool) -> Result<()> {
         return print_line(&serde_json::to_string_pretty(&methods)?);
     }
     print_line(&format!(
-        "Begin with `{default}` (the default) on preference pairs, and hold it against `bradley_terry_sum`, which is simpler; demonstrations (good answers alone) go with `ava_d`.\n"
+        "Begin with `{default}` (the default) on preference pairs, and hold it against `bradley_terry_sum`, which is simpler; demonstrations (good answers alone) go with `ava_d`.\nWhat a source names is chosen by that name: `train --variant NAME`, or `variant = \"NAME\"` in a file of `compare`.\n"
     ))?;
     for method in METHODS {
         let mark = match method.name == default {
@@ -71,7 +71,7 @@ pub fn run(json: bool) -> Result<()> {
                 .map(|(name, value)| format!("-O {name}={value}"))
                 .collect();
             print_line(&format!(
-                "    \"{}\": {}\n        {}",
+                "    --variant \"{}\": {}\n        {}",
                 variant.name,
                 switches.join(" "),
                 variant.note

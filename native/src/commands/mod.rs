@@ -7,6 +7,7 @@ mod data;
 mod doctor;
 mod eval;
 mod fetch;
+mod file_record;
 mod gridworld;
 mod inspect;
 mod kernels;

@@ -8,27 +8,36 @@
 //!   trust.json      what its token maps passed (`eval --truth`), by the digest of each checkpoint
 //! final/            the trained model as a Hugging Face directory or PEFT adapter, the reward head, and trainer_state.json
 //! ```
+//!
+//! A checkpoint outside of such a folder, as the page downloads one, is opened as well: it holds its configuration, and of
+//! the rest what a person must name.
 
 mod file;
+mod found;
 mod rows;
 
 pub use file::RunFile;
+pub use found::{Checkpoint, needs_rows};
 pub use rows::{check_world_rows, read_source, take, training_rows, warn_of_known};
 
+use self::found::Found;
+use super::file_record::sha256;
 use super::open_device;
 use crate::args::{IgnoranceArgs, IgnoranceChoice, RunArgs};
 use crate::talk::say;
 use crate::{exit, folder, models};
 use anyhow::{Context as _, Result};
 use avascope::credit;
-use avascope::data::Rows;
+use avascope::data::{Rows, fingerprint};
+use avascope::objective::RowKind;
 use avascope::reward::Trust;
 use avascope::text::EncodeOptions;
 use avascope::train::{
     CheckpointSummary, EncodedRow, LoadedModel, Scored, Scorer, SkippedRow, TrainError, TrustFile,
-    checkpoint_digest, describe_checkpoint, encode_usable_rows,
+    checkpoint_digest, encode_usable_rows,
     ignorance::{Dropout, LaplaceFit, combine},
 };
+use avascope::world::rows_to_jsonl;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +57,10 @@ pub struct OpenRun {
     pub trust_path: PathBuf,
     checkpoint_path: PathBuf,
     folder: PathBuf,
+    /// Whether there is a checkpoint and no run's folder around it.
+    alone: bool,
+    /// What the command line calls the run.
+    named: PathBuf,
     /// Where a Laplace fit of this checkpoint stands.
     laplace: PathBuf,
     asked: IgnoranceArgs,
@@ -59,7 +72,7 @@ pub struct OpenRun {
 const TRUST: &str = "trust.json";
 
 impl OpenRun {
-    /// Opens a run's folder with its last (or a named) checkpoint.
+    /// Opens a run's folder with its last (or a named) checkpoint, or a checkpoint's file.
     pub fn open(args: &RunArgs) -> Result<Self> {
         let mut run = Self::open_alone(args)?;
         check_ignorance(&args.ignorance, &args.credit)?;
@@ -77,46 +90,27 @@ impl OpenRun {
 
     /// The run itself, whatever is asked about its ignorance.
     pub fn open_alone(args: &RunArgs) -> Result<Self> {
-        let folder = args.run.clone();
-        let run_file = folder.join("run.toml");
-        if !run_file.is_file() {
-            return Err(exit::with_code(
-                exit::USAGE,
-                format!(
-                    "{} is no run's folder: it {}; `avascope train --out FOLDER` makes one",
-                    folder.display(),
-                    if folder.is_dir() {
-                        "has no run.toml"
-                    } else {
-                        "does not exist"
-                    }
-                ),
-            ));
-        }
-        let file = RunFile::of_run(&run_file)?;
         let credit = credit::by_name(&args.credit).map_err(TrainError::from)?;
-        let checkpoint = match &args.checkpoint {
-            Some(path) => path.clone(),
-            None => folder::checkpoints(&folder).pop().ok_or_else(|| {
-                exit::with_code(
-                    exit::DATA,
-                    format!(
-                        "{} has no complete checkpoint yet; let the run reach one (`--save-steps`)",
-                        folder.display()
-                    ),
-                )
-            })?,
-        };
-        let bytes = fs::read(&checkpoint)
-            .with_context(|| format!("cannot read {}", checkpoint.display()))?;
-        let summary =
-            describe_checkpoint(&bytes).with_context(|| checkpoint.display().to_string())?;
-        let device = open_device(&args.device)?;
+        let Found {
+            file,
+            checkpoint,
+            folder,
+            alone,
+        } = Found::by(args)?;
         let source = args
             .model
             .model
             .clone()
             .unwrap_or_else(|| file.model.clone());
+        if source.is_empty() {
+            return Err(checkpoint.needs_model());
+        }
+        let Checkpoint {
+            path: checkpoint,
+            bytes,
+            summary,
+        } = checkpoint;
+        let device = open_device(&args.device)?;
         let tokenizer = args
             .model
             .tokenizer
@@ -147,6 +141,8 @@ impl OpenRun {
             laplace: folder.join(format!("ignorance/laplace-{stem}.safetensors")),
             checkpoint_path: checkpoint.clone(),
             folder,
+            alone,
+            named: args.run.clone(),
             asked: args.ignorance.clone(),
             members: Vec::new(),
         };
@@ -197,7 +193,7 @@ impl OpenRun {
                 format!(
                     "cannot read {} ({error}); `avascope laplace {}` fits it",
                     path.display(),
-                    self.folder.display()
+                    self.named.display()
                 ),
             )
         })?;
@@ -236,7 +232,7 @@ impl OpenRun {
                 say!(
                     "warning   {} trained on other rows than {}: their spread is not that of the seed alone",
                     folder.display(),
-                    self.folder.display()
+                    self.named.display()
                 );
             }
             self.members.push(member);
@@ -284,16 +280,67 @@ impl OpenRun {
                 "the run read its rows from standard input; name them with --data FILE",
             ));
         }
-        let demonstrations =
-            self.scorer.objective().rows() == avascope::objective::RowKind::Demonstrations;
-        let (rows, _) = training_rows(&file, demonstrations)?;
+        if file.data.is_empty() {
+            return Err(needs_rows(&self.named));
+        }
+        let (rows, _) = training_rows(&file, self.learns_from_demonstrations())?;
         let (usable, _) = encode_usable_rows(&rows, &self.scorer.model().tokenizer, &self.encode)?;
         Ok((rows, usable))
     }
 
-    /// The run's held-out rows.
-    pub fn held_out_path(&self) -> PathBuf {
+    /// Whether the run's method learns from demonstrations.
+    pub fn learns_from_demonstrations(&self) -> bool {
+        self.scorer.objective().rows() == RowKind::Demonstrations
+    }
+
+    /// Where the run's folder has its held-out rows.
+    fn held_out_path(&self) -> PathBuf {
         self.folder.join("held_out.jsonl")
+    }
+
+    /// The rows that the run held out: as its folder has them, or, where there is a checkpoint of the built-in world alone, as
+    /// the world draws them again.
+    fn held_out(&self) -> Result<Rows> {
+        let none = || {
+            exit::with_code(
+                exit::USAGE,
+                "the run held no rows out; name a file with --data",
+            )
+        };
+        if !self.alone {
+            let path = self.held_out_path();
+            if fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+                return Err(none());
+            }
+            return crate::files::read_rows(&path);
+        }
+        if self.file.data.is_empty() {
+            return Err(needs_rows(&self.named));
+        }
+        let (train, held_out) = training_rows(&self.file, self.learns_from_demonstrations())?;
+        if fingerprint(&train) != self.summary.info.data_fingerprint {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "{} is a checkpoint alone, and the {} rows that the built-in world draws by its seed {} are not those that it was trained on: name rows with --data",
+                    self.named.display(),
+                    self.file.world_rows,
+                    self.file.train.seed
+                ),
+            ));
+        }
+        match held_out.is_empty() {
+            true => Err(none()),
+            false => Ok(held_out),
+        }
+    }
+
+    /// SHA-256 of the held-out rows, as a file of them has it.
+    pub fn held_out_digest(&self) -> Result<String> {
+        match self.alone {
+            true => Ok(sha256(rows_to_jsonl(&self.held_out()?).as_bytes())),
+            false => super::fetch::sha256_of(&self.held_out_path()),
+        }
     }
 
     /// What the rows to score are called: a file, or the run's held-out rows.
@@ -301,6 +348,7 @@ impl OpenRun {
         match data {
             Some("-") => "standard input".into(),
             Some(data) => data.into(),
+            None if self.alone => "held-out rows (of the built-in world)".into(),
             None => format!("held-out rows ({})", self.held_out_path().display()),
         }
     }
@@ -309,16 +357,7 @@ impl OpenRun {
     pub fn read_rows(&self, data: Option<&str>, limit: Option<usize>) -> Result<Rows> {
         let rows = match data {
             Some(source) => read_source(source, self.file.world_rows, self.file.train.seed, false)?,
-            None => {
-                let path = self.held_out_path();
-                if fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
-                    return Err(exit::with_code(
-                        exit::USAGE,
-                        "the run held no rows out; name a file with --data",
-                    ));
-                }
-                crate::files::read_rows(&path)?
-            }
+            None => self.held_out()?,
         };
         Ok(take(rows, limit))
     }

@@ -1,6 +1,6 @@
 //! `avascope train`.
 
-use super::run_files::{RunFile, training_rows, warn_of_known};
+use super::run_files::{Checkpoint, RunFile, needs_rows, training_rows, warn_of_known};
 use super::{Lines, open_device, wait, watch_interrupts};
 use crate::args::TrainArgs;
 use crate::folder::{self, RunFolder, checkpoint_name};
@@ -24,7 +24,9 @@ const LOG: &str = "metrics.jsonl";
 
 /// Trains, from the configuration file and flags to the last checkpoint.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let mut file = resolve(&args)?;
+    let start = args.resume_from.as_deref().map(Checkpoint::open);
+    let start = start.transpose()?;
+    let mut file = resolve(&args, start.as_ref())?;
     let objective = file.train.check()?;
     let demonstrations = objective.rows() == RowKind::Demonstrations;
     if file.against.is_some() && !objective.takes_unpaired() {
@@ -61,6 +63,14 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
     let held_out_jsonl = rows_to_jsonl(&held_out);
     let mut run = Run::new(file.train.clone(), model, train, held_out, device)?;
+    if let Some(start) = &start {
+        let (own, found) = (&start.summary.info, run.info());
+        if own.data_fingerprint != found.data_fingerprint {
+            return Err(start.other_rows(&found.data_fingerprint, &file.data));
+        }
+        wait(run.restore(&start.bytes)).with_context(|| start.path.display().to_string())?;
+        refuse_steps_back(&run, &start.path)?;
+    }
 
     let folder = match existing {
         Some(folder) => folder,
@@ -71,17 +81,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     {
         let bytes = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
         wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
-        if run.steps_taken() > file.train.steps {
-            return Err(exit::with_code(
-                exit::USAGE,
-                format!(
-                    "{} has taken {} steps, and `steps` is {}: --resume goes on and takes none back; ask for more steps, or begin another run",
-                    out.display(),
-                    run.steps_taken(),
-                    file.train.steps
-                ),
-            ));
-        }
+        refuse_steps_back(&run, &out)?;
         forget_after(&folder, run.steps_taken())?;
     } else {
         // What a run that ended before its first checkpoint left: its steps are not this run's.
@@ -95,8 +95,28 @@ pub fn run(args: TrainArgs) -> Result<()> {
         }
         folder.write("held_out.jsonl", held_out_jsonl.as_bytes())?;
     }
+    let keep = file.save_total_limit;
     folder.write("run.toml", file.with_absolute_paths().to_toml()?.as_bytes())?;
-    drive(&mut run, &folder, &args)
+    if let Some(start) = start {
+        // The folder can be gone on with from its first moment.
+        folder.write(&checkpoint_name(run.steps_taken()), &start.bytes)?;
+    }
+    drive(&mut run, &folder, keep, &args)
+}
+
+/// Refuses a plan of fewer steps than were taken before `from` was written.
+fn refuse_steps_back(run: &Run, from: &Path) -> Result<()> {
+    let (taken, steps) = (run.steps_taken(), run.config().steps);
+    if taken <= steps {
+        return Ok(());
+    }
+    Err(exit::with_code(
+        exit::USAGE,
+        format!(
+            "{} has taken {taken} steps, and `steps` is {steps}: a run goes on and takes none back; ask for more steps, or begin another run",
+            from.display()
+        ),
+    ))
 }
 
 /// Locks a run's folder. One that holds a checkpoint or a trained model is not written over, and only one with a checkpoint
@@ -144,13 +164,13 @@ fn forget_after(folder: &RunFolder, step: usize) -> Result<()> {
     };
     let stays = |line: &&str| {
         serde_json::from_str::<Event>(line).is_ok_and(|event| match event {
-            Event::Started { .. } | Event::Warning { .. } => true,
+            Event::Started { .. } => true,
             Event::Step { step: at, .. }
             | Event::Evaluation { step: at, .. }
             | Event::Tokens { step: at, .. }
             | Event::Checkpoint { step: at, .. } => at <= step,
             // The run goes on.
-            Event::Finished { .. } => false,
+            Event::Finished { .. } | Event::Failed { .. } => false,
         })
     };
     let kept: String = log
@@ -161,8 +181,9 @@ fn forget_after(folder: &RunFolder, step: usize) -> Result<()> {
     folder.write(LOG, kept.as_bytes()).map(drop)
 }
 
-/// Takes steps until the run ends or a person presses Ctrl-C, and tells every listener.
-fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
+/// Takes steps until the run ends or a person presses Ctrl-C, and tells every listener. Of its checkpoints the newest `keep`
+/// stay.
+fn drive(run: &mut Run, folder: &RunFolder, keep: usize, args: &TrainArgs) -> Result<()> {
     let interrupted = watch_interrupts("save a checkpoint");
     let log_path = folder.path().join(LOG);
     let mut log = OpenOptions::new()
@@ -188,26 +209,38 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         say!("note      the run is complete after {step} steps; raise --steps to go on");
     }
     let save_steps = run.config().save_steps;
-    if save_steps == 0 && run.finished().is_none() && !args.quiet {
+    let next = match run.steps_taken().checked_div(save_steps) {
+        Some(before) => (before + 1).saturating_mul(save_steps),
+        None => usize::MAX,
+    };
+    if run.finished().is_none() && next >= run.config().steps && !args.quiet {
         say!(
-            "note      nothing is saved before the end (--save-steps is 0), except at Ctrl-C; --save-steps N saves every N steps"
+            "note      nothing is saved before the end, except at Ctrl-C; --save-steps N saves every N steps"
         );
     }
     // What was resumed is saved already.
-    let mut saved = args.resume.then(|| run.steps_taken());
+    let resumed = args.resume || args.resume_from.is_some();
+    let mut saved = resumed.then(|| run.steps_taken());
+    let save = |run: &Run| -> Result<Event> {
+        let step = run.steps_taken();
+        let name = checkpoint_name(step);
+        folder.write(&name, &wait(run.checkpoint())?)?;
+        folder.keep_newest(keep, run.best_step());
+        Ok(Event::Checkpoint { step, name })
+    };
     while run.finished().is_none() {
-        for event in wait(run.advance())? {
-            tell(&event)?;
-        }
+        let mut events = Vec::new();
+        let advanced = wait(run.advance_into(&mut events));
+        events.iter().try_for_each(&mut tell)?;
+        advanced?;
         let step = run.steps_taken();
         let stop = interrupted.load(Ordering::SeqCst);
         if stop || run.finished().is_some() || (save_steps > 0 && step.is_multiple_of(save_steps)) {
-            let name = checkpoint_name(step);
-            folder.write(&name, &wait(run.checkpoint())?)?;
+            tell(&save(run)?)?;
             saved = Some(step);
-            tell(&Event::Checkpoint { step, name })?;
         }
         if stop && run.finished().is_none() {
+            tell(&run.stopped())?;
             return Err(exit::with_code(
                 exit::INTERRUPTED,
                 format!(
@@ -218,10 +251,7 @@ fn drive(run: &mut Run, folder: &RunFolder, args: &TrainArgs) -> Result<()> {
         }
     }
     if saved != Some(run.steps_taken()) {
-        let step = run.steps_taken();
-        let name = checkpoint_name(step);
-        folder.write(&name, &wait(run.checkpoint())?)?;
-        tell(&Event::Checkpoint { step, name })?;
+        tell(&save(run)?)?;
     }
     for (name, bytes) in wait(run.export())? {
         folder.write(&format!("final/{name}"), &bytes)?;
@@ -270,13 +300,27 @@ fn trainer_state(run: &Run, log: &str) -> Value {
 }
 
 /// File, then flags, then defaults.
-fn resolve(args: &TrainArgs) -> Result<RunFile> {
+fn resolve(args: &TrainArgs, start: Option<&Checkpoint>) -> Result<RunFile> {
     // A run that goes on keeps its settings, unless a file of settings is named.
     let own = args.out.as_ref().map(|out| out.join("run.toml"));
-    let mut file = match (&args.config, own) {
-        (Some(path), _) => RunFile::read(path)?,
-        (None, Some(own)) if args.resume && own.is_file() => RunFile::of_run(&own)?,
-        (None, Some(own))
+    // Whether it is said after how many steps a checkpoint is written. The page, which saves by the clock, says 0.
+    let mut saves = args.save_steps.is_some();
+    let mut file = match (&args.config, start, own) {
+        (Some(path), _, _) => {
+            let (file, says) = RunFile::read(path)?;
+            saves |= says;
+            file
+        }
+        (None, Some(start), _) => {
+            let file = RunFile::of_checkpoint(&start.summary);
+            saves |= file.train.save_steps > 0;
+            file
+        }
+        (None, None, Some(own)) if args.resume && own.is_file() => {
+            saves = true;
+            RunFile::of_run(&own)?
+        }
+        (None, None, Some(own))
             if args.resume
                 && args
                     .out
@@ -325,6 +369,10 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
         args.save_steps => file.train.save_steps,
         args.early_stopping_patience => file.train.early_stopping_patience,
     );
+    if !saves {
+        file.train.save_steps = file.train.eval_steps;
+    }
+    file.save_total_limit = args.save_total_limit.unwrap_or(file.save_total_limit);
     file.tokenizer = args.model.tokenizer.clone().or(file.tokenizer);
     file.against = args.against.clone().or(file.against);
     file.eval_data = args.eval_data.clone().or(file.eval_data);
@@ -390,6 +438,14 @@ fn resolve(args: &TrainArgs) -> Result<RunFile> {
                 ));
             }
         };
+    }
+    if let Some(start) = start {
+        if file.model.is_empty() {
+            return Err(start.needs_model());
+        }
+        if file.data.is_empty() {
+            return Err(needs_rows(&start.path));
+        }
     }
     if file.limit == Some(0) {
         return Err(exit::with_code(

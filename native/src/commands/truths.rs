@@ -1,5 +1,6 @@
 //! `avascope eval --truth`: a run's token map held against truths, and the results kept beside its checkpoint.
 
+use super::file_record::sha256;
 use super::run_files::{OpenRun, training_rows};
 use super::{print_line, wait};
 use crate::args::{EvalArgs, IgnoranceChoice};
@@ -8,14 +9,12 @@ use crate::folder::write_atomic;
 use crate::talk::say;
 use anyhow::Result;
 use avascope::data::{Rows, fingerprint, read_lexicon, read_traces};
-use avascope::objective::RowKind;
 use avascope::reward::{Provenance, Trust};
 use avascope::text::EncodeOptions;
 use avascope::train::{
     EncodedRow, InterventionPlan, LoadedModel, Question, Seen, SkippedRow, TrustEntry, Truth,
     TruthData, TruthKind, TruthOptions, TruthResult, WordFloor,
 };
-use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 
 /// Tokens of an answer that interventions change where nothing is said.
@@ -126,13 +125,6 @@ pub(super) fn read_data(truth: &Truth, file: Option<&Path>) -> Result<(TruthData
         false => of_content,
     };
     Ok((data, Some(digest)))
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// Makes a truth ready for a model; rows without a token are named and left out. `scored` are the rows that are scored
@@ -287,10 +279,7 @@ fn data_name(run: &OpenRun, args: &EvalArgs, wanted: &Wanted) -> Result<String> 
     let rows = || -> Result<String> {
         match args.data.as_deref() {
             Some(data) => file_name(Path::new(data)),
-            None => {
-                let digest = super::fetch::sha256_of(&run.held_out_path())?;
-                Ok(with_digest("held-out rows", &digest))
-            }
+            None => Ok(with_digest("held-out rows", &run.held_out_digest()?)),
         }
     };
     let mut name = match (&wanted.file, wanted.truth.kind) {
@@ -340,11 +329,12 @@ fn with_digest(name: &str, sha256: &str) -> String {
 
 /// The rows that the run was trained on, read again; an error where they are no longer the same.
 pub(super) fn trained_on(run: &OpenRun) -> Result<Rows> {
-    if run.file.data == "-" {
-        anyhow::bail!("the run was trained on rows from standard input, which are gone");
+    match run.file.data.as_str() {
+        "-" => anyhow::bail!("the run was trained on rows from standard input, which are gone"),
+        "" => anyhow::bail!("a checkpoint alone does not say where the rows of its run lie"),
+        _ => {}
     }
-    let demonstrations = run.scorer.objective().rows() == RowKind::Demonstrations;
-    let (train, _) = training_rows(&run.file, demonstrations)?;
+    let (train, _) = training_rows(&run.file, run.learns_from_demonstrations())?;
     if fingerprint(&train) != run.summary.info.data_fingerprint {
         anyhow::bail!(
             "{} no longer holds the rows that the run was trained on",

@@ -1,7 +1,10 @@
 //! Files for the command: rows from JSON Lines, JSON and Parquet, gzipped or not. What a file holds is told by its
 //! first bytes, so a wrong ending does no harm.
 
+mod mapped;
 mod parquet;
+
+pub use mapped::{Bytes, map};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use avascope::data::{DataError, Problem, Rows, read_json_report, read_strict, read_values_report};

@@ -5,8 +5,10 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
+use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 /// Reads every row as an object.
 ///
@@ -14,8 +16,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A damaged file, a compression that is not built in, or a table beyond [`super::MAX_BYTES`].
 pub(super) fn read_values(file: File) -> Result<Vec<Value>> {
     // The crate trusts some counts of the file; a lying file may make it panic, and that must end as an error here.
-    catch_unwind(AssertUnwindSafe(|| read(file)))
-        .unwrap_or_else(|_| Err(anyhow!("the Parquet file is damaged")))
+    caught(|| read(file)).unwrap_or_else(|_| Err(anyhow!("the Parquet file is damaged")))
+}
+
+thread_local! {
+    /// Whether a panic of this thread is caught and told in other words.
+    static SILENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, and hands back a panic in it without printing it. What prints panics belongs to the whole process: it is
+/// replaced once, by one that looks whose panic it is, so that those of other threads are printed as ever.
+fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static REPLACED: Once = Once::new();
+    REPLACED.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !SILENT.get() {
+                print(info);
+            }
+        }));
+    });
+    SILENT.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    SILENT.set(false);
+    result
 }
 
 fn read(file: File) -> Result<Vec<Value>> {

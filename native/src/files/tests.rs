@@ -1,6 +1,7 @@
 //! Real data sets, and files that are broken in every way.
 
 use super::*;
+use crate::test_data;
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use ::parquet::file::properties::WriterProperties;
@@ -11,8 +12,6 @@ use flate2::{Compression as Level, write::GzEncoder};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gz = GzEncoder::new(Vec::new(), Level::fast());
@@ -35,14 +34,14 @@ fn said(result: Result<impl Sized>) -> String {
 
 #[test]
 fn every_data_set_has_the_rows_of_its_manifest() {
-    let Ok(manifest) = std::fs::read_to_string(format!("{DATA}/MANIFEST.tsv")) else {
-        println!("SKIPPED: {DATA} is absent");
+    let Some(data) = test_data::path("data") else {
         return;
     };
+    let manifest = std::fs::read_to_string(data.join("MANIFEST.tsv")).unwrap();
     let mut files = 0;
     for line in manifest.lines().skip(1) {
         let parts: Vec<&str> = line.split('\t').collect();
-        let (rows, notes) = read_rows_report(Path::new(&format!("{DATA}/{}", parts[0]))).unwrap();
+        let (rows, notes) = read_rows_report(&data.join(parts[0])).unwrap();
         let rows = rows.unwrap();
         let errors: Vec<&DataError> = notes.iter().filter(|note| !note.is_note()).collect();
         assert!(errors.is_empty(), "{errors:?}");
@@ -74,15 +73,12 @@ fn every_data_set_has_the_rows_of_its_manifest() {
 /// without empty answers and duplicates): 396 wins, 2 ties, 210 losses are what the file holds.
 #[test]
 fn the_longer_answer_wins_as_often_as_published() {
-    if !Path::new(DATA).exists() {
-        println!("SKIPPED: {DATA} is absent");
+    let Some(data) = test_data::path("data") else {
         return;
-    }
+    };
     let longer = |name: &str| {
-        let report = check(
-            &read_rows(Path::new(&format!("{DATA}/{name}.jsonl.gz"))).unwrap(),
-            &[],
-        );
+        let rows = read_rows(&data.join(format!("{name}.jsonl.gz"))).unwrap();
+        let report = check(&rows, &[]);
         report.longer_wins_characters.unwrap()
     };
     let harmless = longer("pairs_hh_harmless");

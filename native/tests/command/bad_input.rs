@@ -2,8 +2,15 @@
 //! `avascope` looks), and nothing half-made stays behind.
 
 use crate::support::*;
+use parquet::basic::Encoding;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+};
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::SchemaDescriptor;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 fn train(here: &Path, more: &str) -> Done {
     let rows = match more.contains("--data") || more.contains("--world-rows") {
@@ -79,10 +86,10 @@ fn devices_that_are_not_here_are_named_with_the_way_out() {
     let scratch = tempfile::tempdir().unwrap();
     let mut absent = vec![("webgpu", ["no `webgpu`", "vulkan, metal or dx12"])];
     if !cfg!(feature = "cuda") {
-        absent.push(("cuda", ["no `cuda`", "--features cuda"]));
+        absent.push(("cuda", ["no `cuda`", "--features avascope/cuda"]));
     }
     if !cfg!(feature = "rocm") {
-        absent.push(("rocm", ["no `rocm`", "--features rocm"]));
+        absent.push(("rocm", ["no `rocm`", "--features avascope/rocm"]));
     }
     if cfg!(target_os = "linux") {
         absent.push(("metal", ["no adapter for `metal`", "--device cpu"]));
@@ -279,7 +286,7 @@ fn damaged_models_are_data_errors_that_name_the_part() {
         (
             "config.json",
             config("hidden_size", 65.into()),
-            &["model.embed_tokens.weight", "[88, 65]"],
+            &["tensor `model.embed_tokens.weight`", "[88, 64]", "[88, 65]"],
         ),
         (
             "config.json",
@@ -341,6 +348,101 @@ fn damaged_models_are_data_errors_that_name_the_part() {
             .code(3)
             .says(words);
         fs::remove_dir_all(&model).unwrap();
+    }
+}
+
+/// A GGUF file with one tensor of 2048 bytes, of which `data` are there.
+fn cut_gguf(data: usize) -> Vec<u8> {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    // One tensor, no metadata.
+    bytes.extend(1u64.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    let name = "token_embd.weight";
+    bytes.extend((name.len() as u64).to_le_bytes());
+    bytes.extend(name.as_bytes());
+    bytes.extend(2u32.to_le_bytes());
+    for size in [64u64, 8] {
+        bytes.extend(size.to_le_bytes());
+    }
+    // F32, at the beginning of the data.
+    bytes.extend(0u32.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    bytes.resize(bytes.len().next_multiple_of(32) + data, 0);
+    bytes
+}
+
+#[test]
+fn a_damaged_gguf_is_not_converted_and_nothing_is_written() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let cases: [(&str, Vec<u8>, &[&str]); 6] = [
+        ("empty.gguf", Vec::new(), &["magic"]),
+        ("short.gguf", b"GG".to_vec(), &["magic"]),
+        (
+            "other.gguf",
+            b"not a model at all".to_vec(),
+            &["does not start with `GGUF`"],
+        ),
+        (
+            "lying.gguf",
+            [b"GGUF".as_slice(), &3u32.to_le_bytes(), &[0xff; 16]].concat(),
+            &["tensors do not fit 24 bytes"],
+        ),
+        (
+            "cut.gguf",
+            cut_gguf(1000),
+            &["`token_embd.weight`", "2048 bytes", "past the end"],
+        ),
+        ("bare.gguf", cut_gguf(2048), &["GGUF architecture"]),
+    ];
+    for (name, bytes, words) in cases {
+        fs::write(here.join(name), bytes).unwrap();
+        avascope(here, "convert", &[name, "hf"])
+            .code(3)
+            .says(&[name])
+            .says(words);
+        assert!(!here.join("hf").exists(), "{name}");
+    }
+}
+
+/// A Parquet file that claims that its column begins before the file does: the crate that reads it asserts that none does.
+fn lying_parquet() -> Vec<u8> {
+    let schema = parse_message_type("message schema { required binary prompt (STRING); }").unwrap();
+    let schema = Arc::new(SchemaDescriptor::new(Arc::new(schema)));
+    let column = ColumnChunkMetaData::builder(schema.column(0))
+        .set_encodings(vec![Encoding::PLAIN])
+        .set_num_values(1)
+        .set_data_page_offset(-1)
+        .build()
+        .unwrap();
+    let group = RowGroupMetaData::builder(schema.clone())
+        .set_num_rows(1)
+        .set_column_metadata(vec![column])
+        .build()
+        .unwrap();
+    let file = FileMetaData::new(1, 1, None, None, schema, None);
+    let metadata = ParquetMetaData::new(file, vec![group]);
+    let mut bytes = b"PAR1".to_vec();
+    ParquetMetaDataWriter::new(&mut bytes, &metadata)
+        .finish()
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn a_parquet_file_that_lies_is_an_error_and_nobody_hears_of_a_panic() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    fs::write(here.join("lying.parquet"), lying_parquet()).unwrap();
+    for words in [
+        "data check lying.parquet",
+        "train --device cpu --data lying.parquet --out no",
+    ] {
+        // `avascope` itself looks for "panicked" in what is said.
+        avascope(here, words, &[])
+            .code(3)
+            .says(&["lying.parquet: the Parquet file is damaged"]);
     }
 }
 

@@ -121,7 +121,7 @@ fn a_reader_that_goes_away_does_not_end_the_training() {
         ended.err
     );
     let run = scratch.path().join("run");
-    assert_eq!(checkpoints(&run).len(), 1);
+    assert!(run.join("checkpoints/step-000030.safetensors").is_file());
     assert!(metrics(&run).contains_key(&("step".into(), 30)));
 }
 
@@ -179,9 +179,9 @@ fn both_interrupts_say_what_they_do() {
         .map(Result::unwrap);
     let mut wait_for = |words: &str| assert!(said.any(|line| line.contains(words)), "{words}");
     wait_for("nothing is saved before the end");
-    send(&child, "INT");
+    interrupt(&child);
     wait_for("Ctrl-C again ends at once");
-    send(&child, "INT");
+    interrupt(&child);
     wait_for("what came after the last checkpoint is lost");
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }

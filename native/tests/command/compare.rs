@@ -79,7 +79,7 @@ fn a_comparison_writes_everything_and_a_second_call_trains_nothing() {
     assert_eq!(cells(here).len(), 6);
 
     let results = results(here);
-    assert_eq!(results["schema"], "avascope.compare/1");
+    assert_eq!(results["schema"], "avascope.compare/2");
     assert_eq!(results["device"]["backend"], "cpu");
     assert_eq!(results["command"], "avascope compare compare.toml");
     assert_eq!(results["cells"].as_array().unwrap().len(), 6);
@@ -121,6 +121,25 @@ fn a_comparison_writes_everything_and_a_second_call_trains_nothing() {
     assert_eq!(results["comparisons"][0]["baseline"], "bradley_terry_sum");
 
     let out = here.join("out");
+    // How a recovered reward is judged beside known ones: all five, in every form of the report.
+    for name in [
+        "correlation with known rewards",
+        "rank correlation with known rewards",
+        "Kendall correlation with known rewards",
+        "F1, undesirable tokens",
+        "F1, undesirable tokens, fitted zero",
+    ] {
+        for system in results["systems"].as_array().unwrap() {
+            let truths = system["truths"].as_array().unwrap();
+            let truth = truths.iter().find(|truth| truth["name"] == name);
+            let truth = truth.unwrap_or_else(|| panic!("no {name}"));
+            assert!(truth["value"].is_number() || truth["undefined"].is_string());
+        }
+        let table = fs::read_to_string(out.join("table.md")).unwrap();
+        assert!(table.contains(&format!("## {name}\n")), "{name}");
+        let page = fs::read_to_string(out.join("report.html")).unwrap();
+        assert!(page.contains(&format!("<h3>{name}</h3>")), "{name}");
+    }
     for name in [
         "table.md",
         "report.html",
@@ -228,10 +247,10 @@ fn ctrl_c_and_kill_lose_nothing_that_was_finished() {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("\"done\":1")));
-        let sent = std::process::Command::new("kill")
-            .args([&format!("-{signal}"), &child.id().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
+        match signal {
+            "INT" => interrupt(&child),
+            _ => child.kill().unwrap(),
+        }
         std::thread::spawn(move || lines.count());
         let ended = child.wait_with_output().unwrap();
         if signal == "INT" {
@@ -299,6 +318,212 @@ fn states_of_a_frozen_trunk_that_are_shared_change_no_number() {
     assert_eq!(of(&both), of(&alone));
 }
 
+/// What a system's figures are, one list of seeds each.
+fn figures(folder: &Path, label: &str) -> Vec<Value> {
+    let all = results(folder);
+    let systems = all["systems"].as_array().unwrap();
+    let system = systems.iter().find(|system| system["label"] == label);
+    let truths = system.unwrap()["truths"].as_array().unwrap();
+    let values = truths.iter().map(|truth| truth["values"].clone());
+    // A truth that no method of the comparison has is left out of it.
+    values
+        .filter(|values| values.as_array().is_some_and(|values| !values.is_empty()))
+        .collect()
+}
+
+#[test]
+fn a_method_under_two_credits_is_trained_once_and_says_what_two_trainings_would() {
+    const PLAIN: &str = "\n[[method]]\nname = 'bradley_terry_sum'\n";
+    const UNIFORM: &str = "\n[[method]]\nname = 'bradley_terry_sum'\ncredit = 'uniform'\n";
+    let head = TINY.split_once("[[method]]").unwrap().0;
+    let head = head.replace("tune_seeds = 1\n", "");
+    let scratch = tempfile::tempdir().unwrap();
+    let (both, alone) = (scratch.path().join("both"), scratch.path().join("alone"));
+    for (here, methods) in [
+        (
+            &both,
+            format!("{PLAIN}\n[[method]]\nname = 'ava_p'\n{UNIFORM}"),
+        ),
+        (&alone, UNIFORM.to_string()),
+    ] {
+        fs::create_dir(here).unwrap();
+        write(here, &format!("{head}{methods}"));
+    }
+    // Two trainings a seed for three systems.
+    let done = compare(&both, "--json").code(0).says(&[
+        "3 systems, 2 seeds, 4 trainings of 6 steps",
+        "read off the same training",
+    ]);
+    let lines = done.lines();
+    assert_eq!(lines.len(), 6 + 1);
+    assert!(lines[..6].iter().all(|line| line["total"] == 4));
+    assert_eq!(lines[5]["done"], 4);
+    assert_eq!(cells(&both).len(), 6);
+    // The lists of results keep the order of systems within a seed.
+    let all = results(&both);
+    let order: Vec<(&str, u64)> = all["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cell| {
+            (
+                cell["system"].as_str().unwrap(),
+                cell["seed"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let uniform = "bradley_terry_sum + uniform";
+    let of_seed = |seed| {
+        [
+            ("bradley_terry_sum", seed),
+            ("ava_p", seed),
+            (uniform, seed),
+        ]
+    };
+    assert_eq!(order, [of_seed(0), of_seed(1)].concat());
+    let table = fs::read_to_string(both.join("out/table.md")).unwrap();
+    assert!(table.contains("are read off the same trainings"), "{table}");
+
+    compare(&alone, "-q").code(0);
+    assert_eq!(figures(&both, uniform), figures(&alone, uniform));
+    assert_ne!(figures(&both, uniform), figures(&both, "bradley_terry_sum"));
+
+    // One of the two readings is lost: it is made again from the same training.
+    let before = timeless(&both);
+    fs::remove_file(&cells(&both)[0]).unwrap();
+    let again = compare(&both, "--json").code(0);
+    let resumed = again.lines()[..6]
+        .iter()
+        .filter(|line| line["resumed"] == true)
+        .count();
+    assert_eq!(resumed, 5);
+    assert_eq!(timeless(&both), before);
+}
+
+#[test]
+fn what_changed_behind_the_same_names_is_another_comparison() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    avascope(here, "convert world base", &[]).code(0);
+    let rows = avascope(here, "data world --rows 40 --seed 9", &[])
+        .code(0)
+        .out;
+    fs::write(here.join("test.jsonl"), &rows).unwrap();
+    let text = TINY.replace("seeds = [0, 1]", "seeds = [0]").replace(
+        "out = 'out'",
+        "out = 'out'\nmodel = 'base'\ntest_data = 'test.jsonl'",
+    );
+    write(here, &text);
+    compare(here, "-q").code(0);
+    let before = timeless(here);
+    let changed = |name: &str, other: &[u8], word: &str| {
+        let path = here.join(name);
+        let own = fs::read(&path).unwrap();
+        assert_ne!(own, other, "{name}");
+        fs::write(&path, other).unwrap();
+        compare(here, "-q")
+            .code(2)
+            .says(&["other settings", word, "another `out`"]);
+        fs::write(&path, own).unwrap();
+    };
+    // One row fewer; another word of the vocabulary; one bit of the weights.
+    let fewer: String = rows.split_inclusive('\n').skip(1).collect();
+    changed("test.jsonl", fewer.as_bytes(), "test rows: ");
+    let tokens = fs::read_to_string(here.join("base/tokenizer.json")).unwrap();
+    let other = tokens.replace("\"superb\"", "\"superber\"");
+    changed("base/tokenizer.json", other.as_bytes(), "tokenizer: ");
+    let mut weights = fs::read(here.join("base/model.safetensors")).unwrap();
+    let end = weights.len();
+    weights[end - 3] ^= 1;
+    changed("base/model.safetensors", &weights, "model: ");
+    compare(here, "-q").code(0);
+    assert_eq!(timeless(here), before);
+
+    // A folder from before these were kept cannot tell what its numbers come from.
+    let path = here.join("out/compare.json");
+    let kept = fs::read_to_string(&path).unwrap();
+    let earlier = kept.replace("avascope.compare/2", "avascope.compare/1");
+    fs::write(&path, earlier).unwrap();
+    compare(here, "-q")
+        .code(2)
+        .says(&["another version of avascope", "another `out`"]);
+    let mut lacking: Value = serde_json::from_str(&kept).unwrap();
+    lacking.as_object_mut().unwrap().remove("model");
+    fs::write(&path, lacking.to_string()).unwrap();
+    compare(here, "-q").code(2).says(&["model: null -> "]);
+    fs::write(&path, kept).unwrap();
+    compare(here, "-q").code(0);
+}
+
+#[test]
+fn pairs_that_are_labelled_the_other_way_round_are_refused_wherever_they_stand() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let good = r#"{"prompt":"describe the band : ","chosen":"they ordered a cake .","rejected":"we ate a gift ."}"#;
+    for label in ["0", "0.5"] {
+        let other = good.replace("\"prompt\"", &format!("\"preference\":{label},\"prompt\""));
+        fs::write(here.join("rows.jsonl"), format!("{good}\n{other}\n")).unwrap();
+        for setting in ["data", "test_data"] {
+            let line = format!("out = 'out'\n{setting} = 'rows.jsonl'");
+            write(here, &TINY.replace("out = 'out'", &line));
+            compare(here, "-q").code(3).says(&[
+                "1 pairs of rows.jsonl have a label of their own below 1",
+                "swap the answers",
+            ]);
+            assert!(!here.join("out").exists(), "{setting} {label}");
+        }
+    }
+}
+
+#[test]
+fn a_variant_is_its_switches_in_a_comparison_and_in_a_run() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let losses = |out: &str, words: &str, more: &[&str]| -> Vec<Value> {
+        let words = format!("{} -q --steps 3 {words}", tiny(out));
+        avascope(here, &words, more).code(0);
+        let steps = metrics(&here.join(out)).into_iter();
+        steps
+            .filter(|((kind, _), _)| kind == "step")
+            .map(|(_, metrics)| metrics["loss"].clone())
+            .collect()
+    };
+    let named = losses("named", "--variant", &["w/o irl"]);
+    assert_eq!(named.len(), 3);
+    assert_eq!(named, losses("switched", "-O lambda=0 -O kappa=0", &[]));
+    // What stands beside it is laid over it.
+    let beside = losses("beside", "-O kappa=1 --variant", &["w/o irl"]);
+    assert_ne!(named, beside);
+    assert_eq!(beside, losses("without", "-O lambda=0", &[]));
+    let settings = fs::read_to_string(here.join("named/run.toml")).unwrap();
+    assert!(settings.contains("variant = \"w/o irl\""), "{settings}");
+    avascope(here, "train --out wrong --variant", &["w/o ir"])
+        .code(2)
+        .says(&["`variant` of `ava_p`", "it is one of `w/o irl`, "]);
+    assert!(!here.join("wrong").exists());
+
+    let method = "[[method]]\nname = 'ava_p'\n";
+    let head = TINY.split_once("[[method]]").unwrap().0;
+    let compared = |out: &str, more: &str| {
+        let head = head.replace("'out'", &format!("'{out}/out'"));
+        fs::create_dir(here.join(out)).unwrap();
+        write(here, &format!("{head}{method}{more}"));
+        compare(here, "-q").code(0);
+        figures(&here.join(out), "ava_p w/o irl")
+    };
+    let named = compared("by-name", "variant = 'w/o irl'\n");
+    let switched = compared(
+        "by-switch",
+        "label = 'ava_p w/o irl'\noptions = { lambda = 0.0, kappa = 0.0 }\n",
+    );
+    assert_eq!(named, switched);
+    let results = results(&here.join("by-name"));
+    let system = &results["systems"][0];
+    assert_eq!(system["variant"], "w/o irl");
+    assert_eq!(system["options"]["kappa"], 0.0);
+    assert!(system["options"]["variant"].is_null());
+}
+
 #[test]
 fn a_folder_of_another_comparison_is_refused_with_what_differs() {
     let scratch = tempfile::tempdir().unwrap();
@@ -343,6 +568,12 @@ fn wrong_settings_are_usage_errors_and_leave_no_folder() {
             ["`seeds` is empty", "[0, 1, 2, 3, 4]"],
         ),
         ("seeds = [0, 1]", "sedes = [0]", 2, ["line 5", "sedes"]),
+        (
+            "name = 'ava_p'",
+            "name = 'ava_p'\nvariant = 'w/o ir'",
+            2,
+            ["`variant` of `ava_p`", "it is one of `w/o irl`, "],
+        ),
         (
             "steps = 6",
             "steps = 6\nseed = 1",

@@ -80,10 +80,13 @@ fn every_map_is_held_against_every_truth_and_a_comparison_that_was_cut_says_the_
     prepared(&here);
     let done = compare(&here, "--json").code(0).says(&[
         "truths    intervention on the test rows; intervention on all.jsonl; spans on marked.jsonl",
-        " of 3 truths",
+        " of 2 truths, 1 undecided",
     ]);
     for line in done.lines().iter().filter(|line| line["type"] == "cell") {
-        assert_eq!(list(&line["truths_passed"]).len(), 3);
+        let passed = list(&line["truths_passed"]);
+        assert!(passed[..2].iter().all(Value::is_boolean), "{passed:?}");
+        // Two marked answers decide nothing.
+        assert_eq!(passed[2..], [Value::Null]);
     }
     let results: Value =
         serde_json::from_slice(&fs::read(here.join("out/results.json")).unwrap()).unwrap();
@@ -108,8 +111,15 @@ fn every_map_is_held_against_every_truth_and_a_comparison_that_was_cut_says_the_
                 (&seeds[0]["seed"], &seeds[1]["seed"]),
                 (&json!(0), &json!(1))
             );
-            let passed = seeds.iter().all(|seed| seed["passed"] == true);
-            assert_eq!(system["passed"], passed);
+            let all = |outcome: &str| seeds.iter().all(|seed| seed["outcome"] == outcome);
+            let outcome = match (all("passed"), all("undecided")) {
+                (true, _) => "passed",
+                (_, true) => "undecided",
+                _ => "not_passed",
+            };
+            assert_eq!(system["outcome"], outcome);
+            let few = check["truth"] == "spans";
+            assert_eq!(outcome == "undecided", few, "{check}");
             assert!(system["answers"].as_u64() > Some(0) && system["tokens"].as_u64() > Some(0));
             let figures = list(&system["figures"]);
             assert!(figures[0]["decides"] == true && !list(&figures[0]["floors"]).is_empty());
@@ -145,12 +155,9 @@ fn every_map_is_held_against_every_truth_and_a_comparison_that_was_cut_says_the_
     );
     // A word model of the training rows is among the floors.
     assert!(checks[2].to_string().contains("unigram Bradley-Terry"));
-    // The same truth of the same training stands with the cell, and the word follows from all.
+    // The same truth of the same training stands with the cell. No truth with people's labels is decided.
     for (index, system) in list(&results["systems"]).iter().enumerate() {
-        let all = checks
-            .iter()
-            .all(|check| check["systems"][index]["passed"] == true);
-        assert_eq!(system["trust"], if all { "checked" } else { "exploratory" });
+        assert_eq!(system["trust"], "exploratory");
         let label = system["label"].as_str().unwrap();
         let cells: Vec<&Value> = list(&results["cells"])
             .iter()
@@ -159,10 +166,8 @@ fn every_map_is_held_against_every_truth_and_a_comparison_that_was_cut_says_the_
         assert_eq!(cells.len(), 2);
         for (seed, cell) in cells.iter().enumerate() {
             for (check, own) in checks.iter().zip(list(&cell["checks"])) {
-                assert_eq!(
-                    check["systems"][index]["seeds"][seed]["passed"],
-                    own["passed"]
-                );
+                let outcome = &check["systems"][index]["seeds"][seed]["outcome"];
+                assert_eq!(*outcome == "passed", own["passed"] == true);
             }
         }
     }
@@ -173,8 +178,14 @@ fn every_map_is_held_against_every_truth_and_a_comparison_that_was_cut_says_the_
             text.contains("map is checked if it passed, with every seed"),
             "{name}"
         );
+        assert!(text.contains("undecided with seeds 0, 1"), "{name}");
         assert!(!text.contains("NaN"), "{name}");
     }
+    let plot = fs::read_to_string(here.join("out/truths.svg")).unwrap();
+    assert!(plot.contains("intervention on all.jsonl: rank agreement, "));
+    assert!(plot.contains("floors (bars): map shuffled within answers"));
+    let page = fs::read_to_string(here.join("out/report.html")).unwrap();
+    assert!(page.contains(&plot));
 
     // As a kill leaves it: some cells, no report. What is made again is the same, from other copies of the files too.
     let before = timeless(&here);
@@ -218,6 +229,41 @@ fn every_map_is_held_against_every_truth_and_a_comparison_that_was_cut_says_the_
     write(&here, TINY);
     compare(&here, "-q").code(0);
     assert_eq!(timeless(&here), before);
+}
+
+#[test]
+fn edits_decide_nothing_of_a_method_that_is_trained_on_edits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let pair = r#"{"prompt":"describe the band : ","chosen":"they ordered a fine cake .","rejected":"they ordered a poor cake .","rejected_spans":[[15,19]]}"#;
+    fs::write(here.join("edits.jsonl"), format!("{pair}\n").repeat(12)).unwrap();
+    let head = TINY.split_once("[[truth]]").unwrap().0;
+    let head = head.replace("'ava_p'", "'fine_grained'");
+    write(
+        here,
+        &format!("{head}[[truth]]\nkind = 'edits'\nfile = 'edits.jsonl'\n"),
+    );
+    compare(here, "-q").code(0);
+    let results: Value =
+        serde_json::from_slice(&fs::read(here.join("out/results.json")).unwrap()).unwrap();
+    let [taught, other] = list(&results["checks"][0]["systems"]).as_slice() else {
+        panic!("two systems");
+    };
+    assert_eq!(
+        (&taught["system"], &taught["outcome"]),
+        (&json!("fine_grained"), &json!("undecided"))
+    );
+    assert!(other["outcome"] != "undecided" && other["figures"][0]["decides"] == true);
+    // The figure is shown, with the reason.
+    let figure = &taught["figures"][0];
+    assert_eq!(figure["name"], "token AUC, rejected spans");
+    assert!(figure["value"].is_number() && figure["decides"] == false);
+    let notes = taught["notes"].to_string();
+    assert!(
+        notes.contains("`fine_grained` learns from what was edited"),
+        "{notes}"
+    );
+    assert_eq!(results["systems"][0]["trust"], "exploratory");
 }
 
 #[test]

@@ -206,6 +206,47 @@ fn a_data_set_is_fetched_by_name_once_and_can_be_read() {
 }
 
 #[test]
+fn what_was_fetched_is_told_with_sizes_and_hashes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let info = br#"{"sha": "0123456789abcdef0123456789abcdef01234567", "siblings": [
+        {"rfilename": "config.json"}, {"rfilename": "model.safetensors"}]}"#;
+    let rows = b"{}\n".to_vec();
+    let hub = Hub::serve(
+        [
+            ("/api/models/some/model/revision/main", info.to_vec()),
+            ("/some/model/resolve/main/config.json", b"{}".to_vec()),
+            ("/some/model/resolve/main/model.safetensors", vec![7; 1000]),
+            ("/datasets/some/pairs/resolve/main/rows.jsonl", rows.clone()),
+        ]
+        .into(),
+    );
+    let fetched = |words: &[&str]| -> serde_json::Value {
+        let done = hub.fetch(folder.path(), words).code(0);
+        serde_json::from_str(&done.out).expect("one object")
+    };
+    let file = |path: &str, bytes: &[u8]| {
+        let path = std::path::Path::new("got").join(path);
+        serde_json::json!({
+            "path": path,
+            "bytes": bytes.len(),
+            "sha256": etag("", bytes),
+        })
+    };
+    let words = ["some/model", "--json", "--out", "got"];
+    let model = serde_json::json!({
+        "source": "some/model",
+        "path": "got",
+        "files": [file("config.json", b"{}"), file("model.safetensors", &[7; 1000])],
+    });
+    assert_eq!(fetched(&words), model);
+    let words = ["dataset:some/pairs!rows.jsonl", "--json", "--out", "got"];
+    let found = fetched(&words);
+    let one = file("rows.jsonl", &rows);
+    assert_eq!((&found["path"], &found["files"][0]), (&one["path"], &one));
+    assert_eq!(found["files"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn a_download_that_broke_off_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();

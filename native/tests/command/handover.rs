@@ -1,8 +1,8 @@
 //! What the command writes, others read: Hugging Face directories, PEFT adapters, and the command itself.
 
 use crate::support::*;
+use sha2::{Digest as _, Sha256};
 use std::fs;
-use std::path::Path;
 
 #[test]
 fn a_trained_model_is_a_hugging_face_directory_of_the_same_scores() {
@@ -69,6 +69,40 @@ fn a_trained_model_is_a_hugging_face_directory_of_the_same_scores() {
     avascope(here, "convert full full-merged", &[])
         .code(2)
         .says(&["already holds a model"]);
+}
+
+#[test]
+fn what_was_converted_is_told_with_sizes_and_hashes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let done = avascope(here, "convert world base --json", &[]).code(0);
+    let said: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(
+        (&said["from"], &said["path"]),
+        (&"world".into(), &"base".into())
+    );
+    let files = said["files"].as_array().unwrap();
+    assert_eq!(
+        files.len(),
+        fs::read_dir(here.join("base")).unwrap().count()
+    );
+    for file in files {
+        let bytes = fs::read(here.join(file["path"].as_str().unwrap())).unwrap();
+        let sha256: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            (&file["bytes"], &file["sha256"]),
+            (&bytes.len().into(), &sha256.into())
+        );
+    }
+    // Every weight takes four bytes.
+    let weights = fs::metadata(here.join("base/model.safetensors"))
+        .unwrap()
+        .len();
+    let parameters = said["parameters"].as_u64().unwrap();
+    assert!(weights > 4 * parameters && weights < 4 * parameters + 10_000);
 }
 
 #[test]
@@ -171,14 +205,9 @@ fn a_checkpoint_fits_only_the_tokenizer_it_was_trained_with() {
 
 #[test]
 fn llama2c_and_hugging_face_forms_of_a_model_score_alike() {
-    let stories = Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../shared/models/stories260K"
-    ));
-    if !stories.is_dir() {
-        println!("SKIPPED: no {}", stories.display());
+    let Some(stories) = test_data::path("models/stories260K") else {
         return;
-    }
+    };
     let scratch = tempfile::tempdir().unwrap();
     let here = scratch.path();
     let source = stories.join("stories260K.bin");

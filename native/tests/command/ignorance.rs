@@ -44,6 +44,18 @@ fn every_estimate_keeps_to_the_schema_and_says_which_it_is() {
     avascope(here, "laplace run0 --device cpu", &[])
         .code(0)
         .says(&["training pairs", "prior variance", "largest evidence"]);
+    // The same as JSON, with the file that was written.
+    let words = "laplace run0 --device cpu --json --out fit.safetensors";
+    let said: Value = serde_json::from_str(&avascope(here, words, &[]).code(0).out).unwrap();
+    let written = fs::read(here.join("fit.safetensors")).unwrap();
+    assert_eq!(said["file"]["path"], "fit.safetensors");
+    assert_eq!(said["file"]["bytes"], written.len());
+    assert_eq!(said["file"]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(
+        (&said["fit"]["over"], &said["fit"]["prior"]),
+        (&"head".into(), &"evidence".into())
+    );
+    assert!(said["fit"]["pairs"].as_u64() > Some(0));
     let plain = avascope(here, "score run0 --device cpu", &[])
         .code(0)
         .lines();

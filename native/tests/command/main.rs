@@ -2,15 +2,19 @@
 
 mod bad_input;
 mod careful;
+mod checkpoint_file;
 mod compare;
 mod compare_truths;
 mod fetch;
 mod gridworld;
 mod handover;
 mod ignorance;
+#[cfg(target_os = "linux")]
+mod loading;
 mod resume;
 mod rewardbench;
 mod run;
+mod saving;
 mod score;
 mod support;
 mod truth;

@@ -16,7 +16,10 @@ fn stopped_at(folder: &Path, from: &str, to: &str, step: usize) {
 
 fn resumes_exactly(more: &str) {
     let scratch = tempfile::tempdir().unwrap();
-    let words = format!("{} -q --steps 20 --save-steps 7 {more}", tiny("straight"));
+    let words = format!(
+        "{} -q --steps 20 --save-steps 7 --save-total-limit 0 {more}",
+        tiny("straight")
+    );
     avascope(scratch.path(), &words, &[]).code(0);
     // Sixteen batches are an epoch: one stop is in the middle of the first, one near its end.
     for step in [7, 14] {

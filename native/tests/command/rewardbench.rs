@@ -22,6 +22,17 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
 }
 
+/// What is reported on, and the report.
+fn source_and_report(out: &str) -> (Value, Value) {
+    let mut all: serde_json::Map<String, Value> = serde_json::from_str(out).expect("an object");
+    let keys = ["scores", "data", "provenance", "rows_left_out"];
+    let source = keys
+        .into_iter()
+        .filter_map(|key| Some((key.to_string(), all.remove(key)?)))
+        .collect();
+    (Value::Object(source), Value::Object(all))
+}
+
 #[test]
 fn version_one_is_scored_written_and_read_again_to_the_same_report() {
     let scratch = tempfile::tempdir().unwrap();
@@ -42,7 +53,9 @@ fn version_one_is_scored_written_and_read_again_to_the_same_report() {
     let done = avascope(here, scored, &[])
         .code(0)
         .says(&["4 rows scored", "eval-set-scores"]);
-    let report: Value = serde_json::from_str(&done.out).unwrap();
+    let (source, report) = source_and_report(&done.out);
+    assert_eq!(source["data"], "bench.jsonl");
+    assert_eq!(source["provenance"]["precision"], "f32");
     let subset = |name: &str| {
         let subsets = report["subsets"].as_array().unwrap();
         subsets
@@ -82,7 +95,8 @@ fn version_one_is_scored_written_and_read_again_to_the_same_report() {
         &[],
     )
     .code(0);
-    assert_eq!(serde_json::from_str::<Value>(&again.out).unwrap(), report);
+    let from = json!({"scores": "out/eval-set-scores/owner-model.json"});
+    assert_eq!(source_and_report(&again.out), (from, report));
     let shown = avascope(
         here,
         "rewardbench --scores out/eval-set-scores/owner-model.json",
@@ -126,7 +140,8 @@ fn version_two_has_ties_and_an_overall_score() {
         &[],
     )
     .code(0);
-    let report: Value = serde_json::from_str(&done.out).unwrap();
+    let (source, report) = source_and_report(&done.out);
+    assert_eq!(source["provenance"]["precision"], "f32");
     assert!(report["overall"]["value"].is_number());
     assert_eq!(report["ties"]["prompts_with_both"], 1);
     assert_eq!(
@@ -141,7 +156,8 @@ fn version_two_has_ties_and_an_overall_score() {
         &[],
     )
     .code(0);
-    assert_eq!(serde_json::from_str::<Value>(&again.out).unwrap(), report);
+    let from = json!({"scores": "out/eval-set-scores/m.json"});
+    assert_eq!(source_and_report(&again.out), (from, report));
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn a_failed_start_leaves_no_folder_behind() {
 }
 
 /// The words of a run that goes on until it is stopped.
-fn endless(save_steps: usize) -> String {
+pub fn endless(save_steps: usize) -> String {
     format!(
         "{} --steps 1000000 --eval-steps 0 --save-steps {save_steps} --json",
         tiny("run")
@@ -190,7 +190,7 @@ fn endless(save_steps: usize) -> String {
 }
 
 /// Starts a run and waits until `line` comes by on its standard output.
-fn start(folder: &Path, words: &str, line: &str) -> Child {
+pub fn start(folder: &Path, words: &str, line: &str) -> Child {
     let mut child = command()
         .current_dir(folder)
         .args(words.split_whitespace())
@@ -217,13 +217,18 @@ fn signal(child: &Child, name: &str) {
 fn ctrl_c_writes_a_checkpoint_and_exits_with_130() {
     let scratch = tempfile::tempdir().unwrap();
     let child = start(scratch.path(), &endless(0), "\"step\":2,");
-    signal(&child, "INT");
+    interrupt(&child);
     let done = done(child.wait_with_output().unwrap())
         .code(130)
         .says(&["interrupted after step", "--resume"]);
     drop(done);
     let run = scratch.path().join("run");
     assert_eq!(checkpoints(&run).len(), 1);
+    let last = events(&run).pop().expect("an end");
+    assert_eq!(
+        (&last["type"], &last["reason"]),
+        (&"finished".into(), &"stopped".into())
+    );
     avascope(scratch.path(), "score run --device cpu --limit 2", &[]).code(0);
     let taken = metrics(&run).len();
     let steps = (taken + 2).to_string();
@@ -284,55 +289,13 @@ fn a_killed_run_keeps_its_last_complete_checkpoint() {
     assert!(metrics(&run).contains_key(&("step".into(), step as u64 + 2)));
 }
 
-/// Checkpoints that a kill left half written.
-fn unfinished(run: &Path) -> usize {
+/// Checkpoints that are half written, or that a kill left so.
+pub fn unfinished(run: &Path) -> usize {
     fs::read_dir(run.join("checkpoints"))
         .unwrap()
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().contains(".partial-"))
         .count()
-}
-
-#[test]
-#[cfg(unix)]
-fn a_run_that_is_killed_again_and_again_while_it_writes_checkpoints_goes_on_each_time() {
-    let scratch = tempfile::tempdir().unwrap();
-    let run = scratch.path().join("run");
-    let mut torn = 0;
-    let mut before = 0;
-    for round in 0..8u64 {
-        let words = match round {
-            0 => endless(1),
-            _ => "train --out run --resume --json".into(),
-        };
-        let mut child = start(scratch.path(), &words, "\"type\":\"checkpoint\"");
-        // Somewhere in the next step or in the writing of the next checkpoint.
-        std::thread::sleep(std::time::Duration::from_millis(3 * round));
-        signal(&child, "KILL");
-        child.wait().unwrap();
-        torn += unfinished(&run);
-        let found = checkpoints(&run);
-        assert!(found.len() > before, "each round adds a checkpoint");
-        before = found.len();
-        avascope(scratch.path(), "score run --device cpu --limit 1", &[]).code(0);
-    }
-    println!("{torn} of 8 kills left a half-written checkpoint");
-    let steps = (before + 2).to_string();
-    avascope(
-        scratch.path(),
-        "train -q --out run --resume --steps",
-        &[&steps],
-    )
-    .code(0);
-    assert_eq!(unfinished(&run), 0, "what was half written is taken away");
-    // `metrics` fails where a step is logged twice.
-    assert_eq!(
-        metrics(&run)
-            .keys()
-            .filter(|(kind, _)| kind == "step")
-            .count(),
-        before + 2
-    );
 }
 
 #[test]
@@ -365,7 +328,7 @@ fn a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before_it() {
     assert_eq!(unfinished(&run), 0);
     avascope(
         scratch.path(),
-        "train -q --out run --resume --steps 4 --save-steps 1",
+        "train -q --out run --resume --steps 4 --save-steps 1 --save-total-limit 0",
         &[],
     )
     .code(0);
@@ -389,7 +352,10 @@ fn a_full_disk_ends_the_run_and_leaves_the_last_checkpoint_whole() {
         .arg(&disk)
         .output();
     if !mounted.is_ok_and(|m| m.status.success()) {
-        println!("SKIPPED: a small disk can only be mounted by root, with the right to mount");
+        test_data::skipped(
+            "a run on a full disk",
+            "a small disk can only be mounted by root, with the right to mount",
+        );
         return;
     }
     let mount = Mount(&disk);
@@ -419,6 +385,11 @@ fn a_number_out_of_range_ends_the_run_and_names_the_place() {
         .says(&["became", "at step 2", "learning_rate"]);
     assert_eq!(checkpoints(&run).len(), 1);
     assert_eq!(metrics(&run).len(), 1);
+    let last = events(&run).pop().expect("an end");
+    assert_eq!(
+        (&last["type"], &last["step"]),
+        (&"failed".into(), &2.into())
+    );
 
     // Weights that are broken from the start: the row is named.
     avascope(scratch.path(), "convert world model", &[]).code(0);
@@ -454,7 +425,12 @@ fn a_run_that_no_longer_improves_stops_early() {
         (&end["step"], &end["reason"]),
         (&4.into(), &"early_stop".into())
     );
-    assert_eq!(checkpoints(&run).len(), 1, "the state at the end is kept");
+    // The two newest are kept, and the best one beside them.
+    let names: Vec<String> = checkpoints(&run)
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names, ["step-000001", "step-000003", "step-000004"]);
 }
 
 #[test]
@@ -473,7 +449,10 @@ fn a_terminal_gets_a_progress_bar_and_a_file_gets_lines() {
         .stdin(Stdio::null())
         .output();
     let Ok(seen) = seen else {
-        println!("SKIPPED: there is no `script` to make a terminal");
+        test_data::skipped(
+            "the progress bar of a terminal",
+            "there is no `script` to make a terminal",
+        );
         return;
     };
     let seen = String::from_utf8_lossy(&seen.stdout).into_owned();

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// What lies beside the checkout, and how a test says that it leaves something out.
+#[path = "../../../src/test_data/skips.rs"]
+pub(crate) mod test_data;
+
 /// What a run of the command left.
 pub struct Done {
     pub code: i32,
@@ -17,6 +21,25 @@ pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_avascope"));
     command.stdin(Stdio::null()).env("NO_COLOR", "1");
     command
+}
+
+/// Interrupts a process as Ctrl-C does. Where this process was started with SIGINT ignored, as a shell's background jobs are,
+/// the command rightly goes on ignoring it; the same handler hears SIGTERM.
+#[cfg(unix)]
+pub fn interrupt(child: &std::process::Child) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let name = match ignored.is_some_and(|mask| mask & 2 != 0) {
+        true => "-TERM",
+        false => "-INT",
+    };
+    let sent = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
+    assert!(sent.expect("`kill` is there").success());
 }
 
 /// Runs the command with words separated by spaces, then further words that may hold spaces.

@@ -377,7 +377,7 @@ fn nobody_hears_of_a_desktop_that_is_not_there() {
 #[cfg(target_os = "linux")]
 fn help_into_a_full_disk_is_an_error() {
     if !Path::new("/dev/full").exists() {
-        println!("SKIPPED: this system has no /dev/full");
+        test_data::skipped("writing to a full disk", "this system has no /dev/full");
         return;
     }
     for words in [&["--help"][..], &["--version"], &["train", "--help"]] {

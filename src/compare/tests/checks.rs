@@ -64,10 +64,11 @@ fn a_map_is_checked_only_if_every_seed_passed_every_truth() {
     assert_eq!(trust_of(&one, BASE), Trust::Exploratory);
     assert_eq!(trust_of(&one, AWKWARD), Trust::Checked);
     let second = &one.checks[1].systems[0];
-    let passed: Vec<(u64, bool)> = second.seeds.iter().map(|s| (s.seed, s.passed)).collect();
-    assert_eq!(passed, [(0, true), (1, false)]);
+    let outcomes: Vec<(u64, Outcome)> = second.seeds.iter().map(|s| (s.seed, s.outcome)).collect();
+    assert_eq!(outcomes, [(0, Outcome::Passed), (1, Outcome::NotPassed)]);
     assert_eq!(second.figures[0].passed_seeds, [0]);
-    assert!(!second.passed && one.checks[0].systems[0].passed);
+    assert_eq!(second.outcome, Outcome::NotPassed);
+    assert_eq!(one.checks[0].systems[0].outcome, Outcome::Passed);
     // Nothing asked for: nothing is checked, whatever the figures.
     let none = made_up();
     assert!(none.checks.is_empty());
@@ -80,7 +81,7 @@ fn a_map_is_checked_only_if_every_seed_passed_every_truth() {
             ..result(0.8, 0.6)
         }]
     });
-    assert!(alone.checks[0].systems[0].passed);
+    assert_eq!(alone.checks[0].systems[0].outcome, Outcome::Passed);
     assert!(alone.systems.iter().all(|s| s.trust == Trust::Exploratory));
     assert!(table(&alone).contains("have no labels of people"));
     // A result that says of itself that it passed is not believed.
@@ -90,6 +91,117 @@ fn a_map_is_checked_only_if_every_seed_passed_every_truth() {
         vec![result.clone(), result]
     });
     assert_eq!(trust_of(&lying, BASE), Trust::Exploratory);
+}
+
+#[test]
+fn an_undecided_truth_counts_neither_way() {
+    const BASE: &str = "bradley_terry_sum";
+    let asked = || json!([{"kind": "spans", "file": "a"}, {"kind": "spans", "file": "b"}, {"kind": "intervention"}]);
+    let few = || result(0.9, 0.6).with_evidence(3);
+    let good = || result(0.9, 0.6);
+    // It stands in the way of no other.
+    let one = made_up_with(asked(), |_, _| vec![good(), few(), good()]);
+    assert_eq!(trust_of(&one, BASE), Trust::Checked);
+    assert_eq!(one.checks[1].systems[0].outcome, Outcome::Undecided);
+    // Every seed's map is checked by another truth, as `avascope eval` would have it.
+    let in_turn = made_up_with(asked(), |_, seed| match seed {
+        0 => vec![good(), few(), good()],
+        _ => vec![few(), good(), good()],
+    });
+    assert_eq!(trust_of(&in_turn, BASE), Trust::Checked);
+    // One with people's labels must be decided, with every seed.
+    for left in [vec![0, 1], vec![0]] {
+        let none = made_up_with(asked(), |_, seed| match left.contains(&seed) {
+            true => vec![few(), few(), good()],
+            false => vec![good(), few(), good()],
+        });
+        assert_eq!(trust_of(&none, BASE), Trust::Exploratory);
+    }
+    // And it makes up for no failure.
+    let bad = made_up_with(asked(), |_, _| vec![good(), few(), result(0.6, 0.6)]);
+    assert_eq!(trust_of(&bad, BASE), Trust::Exploratory);
+
+    let markdown = table(&one);
+    for words in [
+        "and is decided, at least one of them with people's labels",
+        "| bradley_terry_sum | checked |",
+        "- bradley_terry_sum: undecided with seeds 0, 1\n",
+        "- undecided: 3 answers bear on it, and at least 10 are needed\n",
+    ] {
+        assert!(markdown.contains(words), "no `{words}` in {markdown}");
+    }
+    assert!(page(&one, &[]).contains("<span class=\"\">undecided with seeds 0, 1</span>"));
+    let json = serde_json::to_value(&one.checks[1].systems[0]).unwrap();
+    assert_eq!(json["outcome"], "undecided");
+    assert_eq!(json["seeds"][0]["outcome"], "undecided");
+}
+
+#[test]
+fn a_truth_that_has_no_say_on_a_method_is_shown_with_the_reason() {
+    let asked = json!([{"kind": "edits", "file": "e"}, {"kind": "intervention"}]);
+    let results = made_up_with(asked, |label, _| {
+        // One of the systems as if it had learned from edits.
+        let method = match label == AWKWARD {
+            true => "fine_grained",
+            false => "bradley_terry_sum",
+        };
+        let objective = crate::objective::build(method, &Value::Null).unwrap();
+        let edits = TruthResult {
+            truth: "edits".into(),
+            ..result(0.9, 0.6)
+        };
+        vec![edits.for_map_of(objective.as_ref()), result(0.9, 0.6)]
+    });
+    let [base, own, _] = results.checks[0].systems.as_slice() else {
+        panic!("three systems");
+    };
+    assert_eq!(
+        (base.outcome, own.outcome),
+        (Outcome::Passed, Outcome::Undecided)
+    );
+    assert!(base.figures[0].decides && !own.figures[0].decides);
+    assert_eq!(own.figures[0].metric.value, Some(0.9));
+    assert_eq!(trust_of(&results, "bradley_terry_sum"), Trust::Checked);
+    assert_eq!(trust_of(&results, AWKWARD), Trust::Exploratory);
+    let said = "`fine_grained` learns from what was edited between two answers";
+    assert!(table(&results).contains(said));
+}
+
+#[test]
+fn truths_have_a_plot_with_their_floors_and_intervals() {
+    let results = made_up_with(asked(), |label, seed| {
+        let value = match label == AWKWARD {
+            true => 0.55,
+            false => 0.8 + 0.05 * seed as f64,
+        };
+        vec![result(value, 0.6), result(0.9, 0.65)]
+    });
+    let all = plots(&results);
+    let plot = all.iter().find(|plot| plot.file == "truths.svg").unwrap();
+    well_formed(&plot.svg).unwrap();
+    for words in [
+        "spans on toxic &lt;spans&gt;.jsonl: token AUC, marked spans",
+        "intervention on the test rows: token AUC, marked spans",
+        "floors (bars): own",
+        ">0.825 [0.725, 0.925]<",
+        ">undefined<",
+        "stroke-dasharray",
+        "fill-opacity",
+    ] {
+        assert!(plot.svg.contains(words), "no `{words}` in {}", plot.svg);
+    }
+    // Figures that decide nothing are in the table alone.
+    assert!(!plot.svg.contains("beside") && !plot.svg.contains("NaN"));
+    // Two panels of three systems; a system that did not pass, or diverged, has no filled dot.
+    assert_eq!(plot.svg.matches("r=\"4.0\"").count(), 4);
+    assert_eq!(plot.svg.matches("r=\"4.0\" fill=\"#0072b2\"").count(), 3);
+    let html = page(&results, &all);
+    assert!(html.contains(plot.title) && html.contains(&plot.svg));
+    assert!(
+        plots(&made_up())
+            .iter()
+            .all(|plot| plot.file != "truths.svg")
+    );
 }
 
 #[test]
@@ -125,7 +237,7 @@ fn figures_of_truths_are_means_over_seeds_with_mean_intervals_and_mean_floors() 
             .contains("one class")
     );
     let diverged = &results.checks[0].systems[2];
-    assert!(diverged.figures.is_empty() && !diverged.passed);
+    assert!(diverged.figures.is_empty() && diverged.outcome == Outcome::NotPassed);
     assert!(diverged.seeds.iter().all(|s| s.failure.is_some()));
     // Each training keeps its own.
     let cells = results.cells.iter().filter(|c| c.failure.is_none());

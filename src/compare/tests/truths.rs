@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::eval::{
-    LabelledTokens, gaussian_calibration, mean_squared_error, pearson, roc_auc, spearman,
+    LabelledTokens, RewardRecovery, gaussian_calibration, kendall_tau_b, mean_squared_error,
+    pearson, roc_auc, spearman,
 };
 
 #[test]
@@ -20,6 +21,7 @@ fn every_truth_is_what_the_evaluation_room_says_and_its_resamples_scatter_about_
     let scores: Vec<f64> = all.iter().flat_map(|a| a.scores.clone()).collect();
     let labels: Vec<bool> = all.iter().flat_map(|a| a.labels.clone()).collect();
     let of = |metric: Metric| metric.value.unwrap();
+    let recovery = RewardRecovery::of_rewards(&known.means, &known.truths).unwrap();
     for (name, expected) in [
         (
             "token AUC, rejected spans",
@@ -32,6 +34,15 @@ fn every_truth_is_what_the_evaluation_room_says_and_its_resamples_scatter_about_
         (
             "rank correlation with known rewards",
             of(spearman(&known.means, &known.truths).unwrap()),
+        ),
+        (
+            "Kendall correlation with known rewards",
+            of(kendall_tau_b(&known.means, &known.truths).unwrap()),
+        ),
+        ("F1, undesirable tokens", of(recovery.as_recovered.f1)),
+        (
+            "F1, undesirable tokens, fitted zero",
+            of(recovery.after_gauge.unwrap().f1),
         ),
         (
             "mean squared error",
@@ -82,6 +93,26 @@ fn every_truth_is_what_the_evaluation_room_says_and_its_resamples_scatter_about_
             crate::eval::mean(&draws)
         );
     }
+    // Learned rewards are 1 too high here: their own sign calls too few tokens undesirable.
+    let own = value(&assessment, "F1, undesirable tokens");
+    assert!(own + 0.02 < value(&assessment, "F1, undesirable tokens, fitted zero"));
+    // To call every token undesirable is right for those that are.
+    let share = recovery.undesirable as f64 / recovery.count as f64;
+    for truth in &assessment.truths {
+        let name = truth.result.name.as_str();
+        let floor = if name.starts_with("F1") {
+            Some(2.0 * share / (1.0 + share))
+        } else if name.contains("correlation") {
+            Some(0.0)
+        } else {
+            (name.contains("AUC") || name.contains("accuracy")).then_some(0.5)
+        };
+        let stated = truth.result.floors.first().map(|floor| floor.value);
+        match (floor, stated) {
+            (Some(floor), Some(stated)) => assert!((floor - stated).abs() < 1e-12, "{name}"),
+            (floor, stated) => assert_eq!(floor, stated, "{name}"),
+        }
+    }
     assert_eq!(assessment.reliability.len(), 19);
     assert!(!assessment.scatter.is_empty() && assessment.scatter.len() <= 300);
 }
@@ -124,7 +155,16 @@ fn what_cannot_be_measured_is_undefined_with_its_reason() {
             record
         })
         .collect();
-    assert!(reason(&assess(&turned, true), "calibration error").contains("no positive factor"));
+    let turned = assess(&turned, true);
+    for name in ["calibration error", "F1, undesirable tokens, fitted zero"] {
+        assert!(
+            reason(&turned, name).contains("no positive factor"),
+            "{name}"
+        );
+    }
+    // Their own sign still decides.
+    assert!(value(&turned, "F1, undesirable tokens") < 0.7);
+    assert!(value(&turned, "Kendall correlation with known rewards") < 0.0);
     let constant: Vec<TokenRewardRecord> = records
         .iter()
         .cloned()
@@ -134,8 +174,28 @@ fn what_cannot_be_measured_is_undefined_with_its_reason() {
         })
         .collect();
     let constant = assess(&constant, true);
-    assert!(reason(&constant, "correlation with known rewards").contains("1 at all"));
+    for name in [
+        "correlation with known rewards",
+        "Kendall correlation with known rewards",
+    ] {
+        assert!(reason(&constant, name).contains("1 at all"), "{name}");
+    }
     let text = serde_json::to_string(&constant).unwrap();
+    assert!(!text.contains("NaN"));
     let again: Assessment = serde_json::from_str(&text).unwrap();
     assert_eq!(again, constant);
+    // Nothing is undesirable, and nothing is called so.
+    let good: Vec<TokenRewardRecord> = records
+        .iter()
+        .cloned()
+        .map(|mut record| {
+            for (i, token) in record.tokens.iter_mut().enumerate() {
+                token.mean = 1.0 + i as f32;
+                token.true_mean = Some(2.0 + i as f32);
+            }
+            record
+        })
+        .collect();
+    let good = assess(&good, true);
+    assert!(reason(&good, "F1, undesirable tokens").contains("nothing is positive"));
 }

@@ -5,23 +5,13 @@ mod oracle;
 mod real;
 
 use super::{Architecture, ModelConfig, RopeScaling};
+use crate::test_data;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
-/// Bytes of a shared test file, or none, said aloud, when it is not there.
-pub(super) fn shared(path: &str) -> Option<Vec<u8>> {
-    let path = format!("{}/../shared/{path}", env!("CARGO_MANIFEST_DIR"));
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(e) => {
-            println!("SKIPPED: {path}: {e}");
-            None
-        }
-    }
-}
-
 /// SmolLM2-135M-Instruct as a GGUF file: where `AVASCOPE_SMOLLM2_GGUF` says, else where `avascope fetch smollm2` puts it. None,
 /// said aloud, where it is at neither place.
+#[track_caller]
 pub(crate) fn smollm2() -> Option<Vec<u8>> {
     let folder = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
     let fetched = || {
@@ -32,15 +22,12 @@ pub(crate) fn smollm2() -> Option<Vec<u8>> {
         .or_else(fetched)
         .and_then(|path| std::fs::read(path).ok());
     if bytes.is_none() {
-        println!(
-            "SKIPPED: SmolLM2-135M-Instruct.Q4_1.gguf is neither where AVASCOPE_SMOLLM2_GGUF says nor where `avascope fetch smollm2` puts it"
+        test_data::skipped(
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "it is neither where AVASCOPE_SMOLLM2_GGUF says nor where `avascope fetch smollm2` puts it",
         );
     }
     bytes
-}
-
-pub(super) fn json(path: &str) -> Option<Value> {
-    shared(path).map(|bytes| serde_json::from_slice(&bytes).expect("a readable test file"))
 }
 
 pub(super) fn numbers(v: &Value) -> Vec<f64> {

@@ -11,8 +11,8 @@ fn device() -> Device {
 }
 
 fn load(folder: &str, config: &str, device: &Device) -> Option<Decoder> {
-    let config = shared(&format!("oracle/{folder}/{config}"))?;
-    let weights = shared(&format!("oracle/{folder}/model.safetensors"))?;
+    let config = test_data::read(&format!("oracle/{folder}/{config}"))?;
+    let weights = test_data::read(&format!("oracle/{folder}/model.safetensors"))?;
     Some(huggingface::load(&config, &weights, device).expect("loads"))
 }
 
@@ -196,7 +196,7 @@ fn check_greedy(model: &Decoder, expected: &Value) {
 }
 
 fn check_folder(folder: &str) {
-    let Some(expectation) = json(&format!("oracle/{folder}/expected.json")) else {
+    let Some(expectation) = test_data::json(&format!("oracle/{folder}/expected.json")) else {
         return;
     };
     let expected = &expectation["expected"];
@@ -255,7 +255,7 @@ fn qwen3_agrees() {
 }
 
 fn check_adapter(folder: &str) {
-    let Some(expectation) = json(&format!("oracle/{folder}/expected.json")) else {
+    let Some(expectation) = test_data::json(&format!("oracle/{folder}/expected.json")) else {
         return;
     };
     let base = expectation["inputs"]["base"].as_str().expect("a base");
@@ -263,7 +263,8 @@ fn check_adapter(folder: &str) {
     let Some(mut model) = load(base, "config.json", &device()) else {
         return;
     };
-    let file = |name: &str| shared(&format!("oracle/{folder}/{name}")).expect("the adapter");
+    let file =
+        |name: &str| test_data::read(&format!("oracle/{folder}/{name}")).expect("the adapter");
     let (config, weights) = (
         file("adapter_config.json"),
         file("adapter_model.safetensors"),
@@ -312,7 +313,7 @@ fn rank_stabilised_adapter_on_gpt2_agrees() {
 
 #[test]
 fn sequence_reward_model_agrees() {
-    let Some(expectation) = json("oracle/reward_llama/expected.json") else {
+    let Some(expectation) = test_data::json("oracle/reward_llama/expected.json") else {
         return;
     };
     let Some(model) = load("reward_llama", "config.json", &device()) else {
@@ -500,7 +501,7 @@ fn sampling_depends_on_the_seed_and_not_on_the_batch() {
 
 #[test]
 fn configurations_that_are_not_computed_are_refused_by_name() {
-    let Some(bytes) = shared("oracle/llama_gqa_tied/config.json") else {
+    let Some(bytes) = test_data::read("oracle/llama_gqa_tied/config.json") else {
         return;
     };
     let good: Value = serde_json::from_slice(&bytes).expect("json");

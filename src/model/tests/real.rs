@@ -22,8 +22,8 @@ fn score(model: &Decoder, ids: &[u32]) -> (Vec<f32>, Vec<f32>) {
 #[test]
 fn stories_260k_writes_the_golden_story() {
     let (Some(bytes), Some(golden)) = (
-        shared("models/stories260K/stories260K.bin"),
-        json("golden/stories260K.json"),
+        test_data::read("models/stories260K/stories260K.bin"),
+        test_data::golden("stories260K"),
     ) else {
         return;
     };
@@ -50,7 +50,7 @@ fn stories_260k_writes_the_golden_story() {
 
 #[test]
 fn babyllama_loads() {
-    let Some(bytes) = shared("models/babyllama105/model5000.bin") else {
+    let Some(bytes) = test_data::read("models/babyllama105/model5000.bin") else {
         return;
     };
     let model = llama2c::load(&bytes, &Device::flex()).expect("loads");
@@ -62,7 +62,7 @@ fn smollm2_from_gguf_gives_the_golden_log_probabilities() {
     let Some(bytes) = crate::model::tests::smollm2() else {
         return;
     };
-    let Some(golden) = json("golden/smollm2.json") else {
+    let Some(golden) = test_data::golden("smollm2") else {
         return;
     };
     let model = gguf::load(&bytes, &Device::flex()).expect("loads");

@@ -264,6 +264,75 @@ fn discounted_residuals_telescope_to_the_first_q() {
     }
 }
 
+/// Adding c[s] to all logits of position s is a gauge: a log-softmax does not see it, and of raw logits under a normalised
+/// likelihood only delta moves, by alpha (c[s] - gamma C[s] c[s+1]), which is potential-based shaping.
+#[test]
+fn a_constant_per_position_is_only_potential_based_shaping_of_raw_logits() {
+    let Some(g) = golden::load("ava_d") else {
+        return;
+    };
+    let device = Device::flex().autodiff();
+    let layout = layout(&g);
+    let (t, s) = (layout.tokens, layout.steps());
+    // The golden loss is that of any constants; these are quarters, which f32 holds exactly.
+    let constants: Vec<f64> = (0..layout.rows * t)
+        .map(|i| ((i * 37 + 11) % 19) as f64 / 4.0 - 2.0)
+        .collect();
+    let numbers: Vec<f32> = constants.iter().map(|c| *c as f32).collect();
+    let numbers = burn::tensor::TensorData::new(numbers, [layout.rows, t]);
+    let shift = Tensor::<2>::from_data(numbers, &device);
+    let out = outputs(&g, &device);
+    let moved = Outputs {
+        logits: out.logits.clone() + shift.unsqueeze_dim(2),
+        ..out
+    };
+    // Terms, mean, log sigma and loss on the moved logits, with the switches of a golden case.
+    let terms_of = |case: &str| {
+        let ava = built(&g.0["inputs"]["cases"][case]);
+        let steps = golden::steps(&layout, &moved, ava.steps_config());
+        let loss = scalar(&ava.evaluate(&steps, Progress::END).loss);
+        let terms = AvaTerms::of(&steps, &ava.options);
+        (terms, values(steps.mean), values(steps.log_std), loss)
+    };
+
+    let want = g.expected("recommended");
+    let (terms, .., loss) = terms_of("recommended");
+    let gauge = flat(&g.expected("identities")["gauge"]["loss"]);
+    close("loss", &[loss], &gauge, 1e-5, 1e-5);
+    close("loss", &gauge, &flat(&want["loss"]), 1e-12, 1e-12);
+    for (key, got) in [("ll", terms.ll), ("delta", terms.delta)] {
+        close(key, &values(got), &flat(&want[key]), 1e-5, 1e-5);
+    }
+
+    let want = g.expected("q_logits");
+    let case = &g.0["inputs"]["cases"]["q_logits"];
+    let [alpha, gamma, kappa, lambda] =
+        ["alpha", "gamma", "kappa", "lambda"].map(|key| case[key].as_f64().expect("a number"));
+    let (terms, mean, rho, loss) = terms_of("q_logits");
+    close("raw ll", &values(terms.ll), &flat(&want["ll"]), 1e-5, 1e-5);
+    let (mask, bootstrap) = (layout.step_mask(), layout.bootstrap_mask());
+    let mut delta = flat(&want["delta"]);
+    let mut log_q = 0.0;
+    for slot in (0..delta.len()).filter(|slot| mask[*slot]) {
+        let at = slot / s * t + slot % s;
+        let next = if bootstrap[slot] {
+            constants[at + 1]
+        } else {
+            0.0
+        };
+        delta[slot] += alpha * (constants[at] - gamma * next);
+        let z = (delta[slot] - mean[slot]) * (-rho[slot]).exp();
+        log_q -= 0.5 * (z * z + std::f64::consts::TAU.ln()) + rho[slot];
+    }
+    close("raw delta", &values(terms.delta), &delta, 1e-5, 1e-5);
+    // A sum, since the case does not normalise, of which log q alone has moved.
+    let [likelihood, kl] = ["loglik", "kl_total"].map(|key| flat(&want[key])[0]);
+    let shaped = kappa * kl - likelihood - lambda * log_q;
+    close("raw loss", &[loss], &[shaped], 1e-5, 1e-5);
+    let before = flat(&want["loss"])[0];
+    assert!((shaped - before).abs() > 0.1, "{shaped} beside {before}");
+}
+
 #[test]
 fn the_free_posterior_rests_at_its_known_optimum() {
     let Some(g) = golden::load("ava_d") else {

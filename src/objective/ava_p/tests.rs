@@ -397,6 +397,21 @@ fn lambda_rises_over_the_first_tenth_of_training() {
 }
 
 #[test]
+fn lambda_at_or_above_kappa_warns_and_says_why() {
+    let warned = |lambda: f64, kappa: f64| {
+        let options = json!({"lambda": lambda, "kappa": kappa});
+        let ava = AvaP::new(&options).expect("options");
+        ava.warnings()
+            .iter()
+            .any(|w| w.contains("kappa") && w.contains("sigma"))
+    };
+    assert!(!warned(0.5, 1.0) && warned(1.0, 1.0) && warned(2.0, 1.0));
+    assert!(!warned(0.5, 0.6) && warned(0.5, 0.5) && warned(0.5, 0.25));
+    // Without the residual term there is nothing to warn of.
+    assert!(!warned(0.0, 0.0));
+}
+
+#[test]
 fn a_certain_rejected_token_keeps_the_unlikelihood_finite() {
     let (ava, mut steps) = worked(json!({}));
     steps.log_policy = steps.log_policy.zeros_like();

@@ -51,6 +51,7 @@ impl Reader<'_> {
     }
 }
 
+#[track_caller]
 fn smollm2() -> Option<TextTokenizer> {
     let bytes = crate::model::tests::smollm2()?;
     Some(TextTokenizer::from_gguf(&Reader(&bytes).metadata()).unwrap())
@@ -58,10 +59,9 @@ fn smollm2() -> Option<TextTokenizer> {
 
 #[test]
 fn smollm2_gives_the_golden_ids_also_after_an_export() {
-    let (Some(tok), Some(golden)) = (smollm2(), shared("golden/smollm2.json")) else {
+    let (Some(tok), Some(golden)) = (smollm2(), test_data::golden("smollm2")) else {
         return;
     };
-    let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
     let again = TextTokenizer::from_hf(
         &tok.to_tokenizer_json().unwrap(),
         Some(&tok.to_tokenizer_config_json().unwrap()),

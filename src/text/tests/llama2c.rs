@@ -3,7 +3,7 @@
 use super::*;
 use crate::text::TextError;
 use proptest::prelude::*;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// `encode` of run.c: characters, then the best-scored neighbouring pair, one at a time.
 struct Naive {
@@ -56,20 +56,24 @@ impl Naive {
     }
 }
 
-static STORIES: LazyLock<Option<(TextTokenizer, Naive)>> = LazyLock::new(|| {
-    let bytes = shared("models/stories260K/tok512.bin")?;
-    Some((
-        TextTokenizer::from_llama2c(&bytes, 512).unwrap(),
-        Naive::new(&bytes),
-    ))
-});
+/// The tokenizer of stories260K, read once, beside the plain encoder. Every test that goes without them says so.
+#[track_caller]
+fn stories() -> Option<&'static (TextTokenizer, Naive)> {
+    static STORIES: OnceLock<(TextTokenizer, Naive)> = OnceLock::new();
+    let bytes = test_data::read("models/stories260K/tok512.bin")?;
+    Some(STORIES.get_or_init(|| {
+        (
+            TextTokenizer::from_llama2c(&bytes, 512).unwrap(),
+            Naive::new(&bytes),
+        )
+    }))
+}
 
 #[test]
 fn stories260k_text_gives_the_golden_ids() {
-    let (Some((tok, _)), Some(golden)) = (&*STORIES, shared("golden/stories260K.json")) else {
+    let (Some((tok, _)), Some(golden)) = (stories(), test_data::golden("stories260K")) else {
         return;
     };
-    let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
     let ids: Vec<u32> = serde_json::from_value(golden["greedy_ids_from_bos"].clone()).unwrap();
     let text = golden["text"].as_str().unwrap().trim_start();
     let encoding = tok.encode(text, true).unwrap();
@@ -84,7 +88,7 @@ fn stories260k_text_gives_the_golden_ids() {
 
 #[test]
 fn an_exported_llama2c_tokenizer_gives_the_same_ids() {
-    let Some((tok, _)) = &*STORIES else { return };
+    let Some((tok, _)) = stories() else { return };
     let json = tok.to_tokenizer_json().unwrap();
     let again = TextTokenizer::from_hf(&json, Some(&tok.to_tokenizer_config_json().unwrap()), None)
         .unwrap();
@@ -141,7 +145,7 @@ static RUN_TOKENIZERS: LazyLock<(TextTokenizer, Naive, TextTokenizer, Naive)> =
 proptest! {
     #[test]
     fn any_text_gives_the_ids_of_the_plain_encoder(text in "(?s)([ a-zA-Z.,'\"\n]{0,20}|.{0,6}|[🙂é東👩‍🚀]{0,3}){0,6}") {
-        if let Some((tok, naive)) = &*STORIES {
+        if let Some((tok, naive)) = stories() {
             prop_assume!(!text.contains('<'));
             prop_assert_eq!(tok.encode(&text, false).unwrap().ids, naive.encode(&text));
         }
@@ -157,7 +161,7 @@ proptest! {
 
 #[test]
 fn a_character_vocabulary_without_byte_tokens_works() {
-    let Some(vocab) = shared("models/babyllama105/tok105.vocab") else {
+    let Some(vocab) = test_data::read("models/babyllama105/tok105.vocab") else {
         return;
     };
     let vocab = String::from_utf8(vocab).unwrap().replace('\u{2581}', " ");

@@ -8,34 +8,16 @@ mod oracles;
 mod properties;
 
 use super::{Encoding, Message, TextTokenizer};
-use std::path::{Path, PathBuf};
+use crate::test_data;
 
-/// A file of the shared test data, or `None` after saying what is skipped.
-fn shared(path: &str) -> Option<Vec<u8>> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared")
-        .join(path);
-    match std::fs::read(&file) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            println!("SKIPPED: shared/{path} cannot be read ({error})");
-            None
-        }
-    }
-}
-
-fn shared_folder(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared")
-        .join(path)
-}
-
-/// The tokenizer of an oracle folder.
+/// The tokenizer of an oracle folder, or `None` after saying that it is left out.
+#[track_caller]
 fn oracle(name: &str) -> Option<TextTokenizer> {
-    let json = shared(&format!("oracle/{name}/tokenizer.json"))?;
-    let config = shared(&format!("oracle/{name}/tokenizer_config.json"))?;
-    let template =
-        std::fs::read_to_string(shared_folder(&format!("oracle/{name}/chat_template.jinja"))).ok();
+    let json = test_data::read(&format!("oracle/{name}/tokenizer.json"))?;
+    let config = test_data::read(&format!("oracle/{name}/tokenizer_config.json"))?;
+    // Not every one has a template.
+    let template = test_data::folder().join(format!("oracle/{name}/chat_template.jinja"));
+    let template = std::fs::read_to_string(template).ok();
     Some(TextTokenizer::from_hf(&json, Some(&config), template.as_deref()).unwrap())
 }
 

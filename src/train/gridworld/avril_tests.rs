@@ -1,7 +1,8 @@
 use super::*;
+use crate::random::Rng;
 use crate::train::gridworld::{Study, growth};
 use crate::world::birl::{BirlConfig, sample_posterior};
-use crate::world::{Cell, Episode, Gridworld, Rng, boltzmann, sarsa_rows};
+use crate::world::{Cell, Episode, Gridworld, boltzmann, sarsa_rows};
 
 fn demonstrations(map: &str, n: usize, limit: usize) -> (Gridworld, Vec<f64>, Vec<Episode>) {
     let world = Gridworld::from_map(map).unwrap();

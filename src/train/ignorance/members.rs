@@ -12,11 +12,11 @@
 use super::{AnswerVariance, annotate, annotate_margins};
 use crate::model::{Weight, Weights};
 use crate::objective::ScoreKind;
+use crate::random::Rng;
 use crate::reward::{
     AnswerScore, HEAD_WEIGHT, Ignorance, IgnoranceKind, Side, TokenRewardRecord, Trust,
 };
 use crate::train::{Metrics, Scored, Scorer, TrainError, score_of};
-use crate::world::Rng;
 use burn::tensor::{Tensor, TensorData};
 
 /// Dropout at scoring.

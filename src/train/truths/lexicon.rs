@@ -107,7 +107,8 @@ pub(super) fn of_scored(
         answers,
         occurrences.len(),
         notes,
-    ))
+    )
+    .with_evidence(humans.len()))
 }
 
 /// Every occurrence of a lexicon's word, and the entries that occur.

@@ -315,13 +315,14 @@ impl TruthResult {
 
     /// The verdict in words.
     pub fn verdict(&self) -> String {
-        match (self.undecided(), self.passes()) {
-            (true, _) => format!(
+        match self.says() {
+            Some(true) => "passed".into(),
+            Some(false) => "not passed".into(),
+            None if self.undecided() => format!(
                 "undecided: {} answers bear on it, and at least {LEAST_ANSWERS} are needed",
                 self.evidence
             ),
-            (false, true) => "passed".into(),
-            (false, false) => "not passed".into(),
+            None => "undecided: it has no say on a map of this method".into(),
         }
     }
 

@@ -217,7 +217,7 @@ impl Question {
         scorer: &Scorer,
         options: &TruthOptions<'_>,
     ) -> Result<TruthResult, TrainError> {
-        let mut result = match self.truth.kind {
+        let result = match self.truth.kind {
             TruthKind::Edits => edits(scorer, &self.rows, options).await?,
             TruthKind::Spans => spans(scorer, &self.rows, options).await?,
             TruthKind::Steps => first_wrong_step(scorer, &self.traces, options).await?,
@@ -226,6 +226,7 @@ impl Question {
                 intervention(scorer, &self.rows, &self.interventions, options).await?
             }
         };
+        let mut result = result.for_map_of(scorer.objective());
         if self.left_out > 0 {
             result.notes.push(format!(
                 "{} left out: an answer of theirs was {}",

@@ -5,7 +5,8 @@
 //! model, which for sums of token rewards is partly built in: they can take the word away and not give it. Another
 //! checkpoint, or another credit, is another map.
 
-use super::{Truth, TruthResult};
+use super::{TRUTHS, Truth, TruthKind, TruthResult};
+use crate::objective::Objective;
 use crate::reward::Trust;
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +53,39 @@ pub struct Verdict {
     pub checked: Vec<String>,
     /// The truths that it did not pass, in words.
     pub failed: Vec<String>,
-    /// The truths that too few answers bear on: they count neither way.
+    /// The truths that too few answers bear on, or that have no say on such a map: they count neither way.
     pub undecided: Vec<String>,
+}
+
+impl TruthResult {
+    /// Whether the map passed; `None` where the truth says neither, because too few answers bear on it or no figure decides.
+    pub fn says(&self) -> Option<bool> {
+        (self.decides() && !self.undecided()).then(|| self.passes())
+    }
+
+    /// The same as it counts for a map that `objective` trained: where a method learns from labels of the truth's own kind, the
+    /// figures are shown and decide nothing, since they say how well it learned those.
+    #[must_use]
+    pub fn for_map_of(mut self, objective: &dyn Objective) -> Self {
+        let of_edits = |truth: &Truth| truth.name == self.truth && truth.kind == TruthKind::Edits;
+        let learned = objective.needs_edit_labels() && TRUTHS.iter().any(of_edits);
+        if !learned || !self.decides() {
+            return self;
+        }
+        for figure in &mut self.figures {
+            figure.decides = false;
+        }
+        self.notes.push(format!(
+            "`{}` learns from what was edited between two answers, which is what this truth asks for: it decides nothing of such a map",
+            objective.name()
+        ));
+        self.passed = self.passes();
+        self
+    }
+
+    fn decides(&self) -> bool {
+        self.figures.iter().any(|figure| figure.decides)
+    }
 }
 
 impl TrustFile {
@@ -102,16 +134,13 @@ impl TrustFile {
         let entries = self.entries.iter();
         for entry in entries.filter(|e| e.checkpoint == checkpoint && e.credit == credit) {
             let words = sentence(entry);
-            if entry.result.undecided() {
-                undecided.push(words);
-                continue;
-            }
-            match entry.result.passes() {
-                true => {
+            match entry.result.says() {
+                Some(true) => {
                     checked.push(words);
                     labelled |= Truth::is_labelled(&entry.result.truth);
                 }
-                false => failed.push(words),
+                Some(false) => failed.push(words),
+                None => undecided.push(words),
             }
         }
         let trust = match labelled && failed.is_empty() {
@@ -135,4 +164,63 @@ fn sentence(entry: &TrustEntry) -> String {
         format!(", {} {}", figure.name, figure.metric)
     });
     format!("{} on {}{figure}", entry.result.truth, entry.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::{Interval, Metric};
+    use crate::objective::build;
+    use crate::train::{Floor, TruthFigure};
+
+    /// A result that passed by a single figure.
+    fn passed(truth: &str, answers: usize) -> TruthResult {
+        let interval = Interval {
+            low: 0.8,
+            high: 0.9,
+            level: 0.95,
+        };
+        let metric = Metric::of(0.85).with_interval(Some(interval));
+        let floors = vec![Floor::new("chance", Metric::of(0.5))];
+        let figure = TruthFigure::deciding("token AUC", metric, floors);
+        TruthResult::new(truth, vec![figure], answers, 60, Vec::new())
+    }
+
+    #[test]
+    fn edits_decide_nothing_of_a_map_that_was_trained_on_edits() {
+        let of = |method: &str, truth: &str| {
+            let objective = build(method, &serde_json::Value::Null).expect("a method");
+            passed(truth, 20).for_map_of(objective.as_ref())
+        };
+        for (method, truth, says) in [
+            ("fine_grained", "edits", None),
+            ("fine_grained", "spans", Some(true)),
+            ("ava_p", "edits", Some(true)),
+        ] {
+            assert_eq!(of(method, truth).says(), says, "{method} {truth}");
+        }
+        assert_eq!(passed("spans", 9).says(), None);
+        let own = of("fine_grained", "edits");
+        // The figure is shown as it is, with the reason.
+        assert_eq!(own.figures[0].metric.value, Some(0.85));
+        assert!(!own.passed && own.notes[0].contains("`fine_grained` learns from what was edited"));
+        let objective = build("fine_grained", &serde_json::Value::Null).expect("a method");
+        assert_eq!(own.clone().for_map_of(objective.as_ref()), own);
+
+        let mut file = TrustFile::default();
+        let mut add = |result: TruthResult| {
+            file.add(TrustEntry {
+                checkpoint: "a".into(),
+                credit: "own".into(),
+                data: result.truth.clone(),
+                result,
+            });
+            file.verdict("a", "own")
+        };
+        let verdict = add(own);
+        assert_eq!(verdict.trust, Trust::Exploratory);
+        assert_eq!((verdict.failed.len(), verdict.undecided.len()), (0, 1));
+        // It does not stand in the way of another truth either.
+        assert_eq!(add(passed("spans", 20)).trust, Trust::Checked);
+    }
 }

@@ -10,7 +10,7 @@ export type ReplyTo = {
   open_data: 'data'
   configure: 'configured'
   train: 'events'
-  evaluate: 'events'
+  stop: 'events'
   watch: 'tokens'
   score: 'tokens'
   save: 'saved'

@@ -97,12 +97,27 @@ describe('the border', () => {
     await until(() => events().some((event) => event.type === 'step'))
     client.stop()
     await until(() => notices.some((notice) => notice.kind === 'loop' && notice.ended))
-    expect(engine.order.slice(-2)).toEqual(['evaluate', 'save'])
+    expect(engine.order.slice(-2)).toEqual(['stop', 'save'])
+    expect(events().at(-1)).toMatchObject({ type: 'finished', reason: 'stopped' })
     expect(notices.some((notice) => notice.kind === 'checkpoint')).toBe(true)
     expect(notices.at(-1)).toEqual({ kind: 'loop', state: 'idle', ended: true })
     const taken = events().length
     await new Promise((go) => setTimeout(go, 100))
     expect(events().length).toBe(taken)
+  })
+
+  it('tells the steps that were taken before a failure, then the failure, and rests', async () => {
+    const { client, notices, until } = connect(new MockEngine())
+    const { config } = await client.ask({ type: 'describe' })
+    await client.ask({ type: 'configure', config: { ...config, learning_rate: 1e30 } })
+    client.step(5)
+    await until(() => notices.some((notice) => notice.kind === 'loop'))
+    expect(notices.map((notice) => notice.kind)).toEqual(['events', 'trouble', 'loop'])
+    const [told, trouble, loop] = notices
+    expect(told).toMatchObject({ steps: 1, finished: false })
+    expect(told?.kind === 'events' && told.events.map((event) => event.type)).toEqual(['started', 'step', 'failed'])
+    expect(trouble).toMatchObject({ message: expect.stringContaining('step 2') as string })
+    expect(loop).toEqual({ kind: 'loop', state: 'idle', ended: false })
   })
 
   it('after a crash rejects what waits, ends the worker and says so once', async () => {

@@ -1,5 +1,6 @@
 // One request at a time, and training between requests: a person who asks for something while the model trains waits for
 // one chunk of steps, never for the run.
+import type { Reply } from '../lib/protocol.gen'
 import type { Engine, FromWorker, ToWorker } from './border'
 
 /** A chunk of this length (ms) keeps the map moving and leaves room for requests between chunks. */
@@ -103,15 +104,10 @@ export class Loop {
     const start = this.now()
     const { reply } = await this.ask({ type: 'train', steps })
     const ms = this.now() - start
-    if (reply.type === 'error') {
-      this.post({ kind: 'trouble', message: reply.message })
+    const taken = this.tell(reply, ms)
+    if (taken === null || reply.type !== 'events') {
       this.rest()
-      return
-    }
-    if (reply.type !== 'events') return
-    const taken = reply.events.filter((event) => event.type === 'step').length
-    this.post({ kind: 'events', events: reply.events, finished: reply.finished, steps: taken, ms })
-    if (reply.finished) {
+    } else if (reply.finished) {
       this.ended = true
       await this.checkpoint()
       this.rest()
@@ -125,12 +121,25 @@ export class Loop {
   }
 
   private async finish(): Promise<void> {
-    const { reply } = await this.ask({ type: 'evaluate' })
-    if (reply.type === 'events') this.post({ kind: 'events', events: reply.events, finished: true, steps: 0, ms: 0 })
-    if (reply.type === 'error') this.post({ kind: 'trouble', message: reply.message })
-    this.ended = true
-    await this.checkpoint()
+    const { reply } = await this.ask({ type: 'stop' })
+    if (this.tell(reply, 0) !== null) {
+      this.ended = true
+      await this.checkpoint()
+    }
     this.rest()
+  }
+
+  /** Tells what happened, and after it what went wrong. Answers how many steps were taken; null where something went wrong. */
+  private tell(reply: Reply, ms: number): number | null {
+    let steps = 0
+    if (reply.type === 'events') {
+      steps = reply.events.filter((event) => event.type === 'step').length
+      this.post({ kind: 'events', events: reply.events, finished: reply.finished, steps, ms })
+    }
+    const trouble = reply.type === 'error' ? reply.message : reply.type === 'events' ? reply.error : null
+    if (trouble === null) return steps
+    this.post({ kind: 'trouble', message: trouble })
+    return null
   }
 
   private async checkpoint(): Promise<void> {

@@ -1,6 +1,6 @@
 // A made-up engine for work on the page alone (VITE_ENGINE=mock) and for tests. It trains nothing: its curves and rewards
 // are drawn to look plausible. vite.config.ts keeps it out of production bundles.
-import type { Event, MethodInfo, Provenance, Reply, Request, RunInfo, Side, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
+import type { DataInfo, Event, MethodInfo, Provenance, Reply, Request, RunInfo, Side, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
 import type { Engine } from './border'
 
 const METHODS: MethodInfo[] = [
@@ -40,12 +40,17 @@ export class MockEngine implements Engine {
   private config = CONFIG
   private step = 0
   private watched = 0
-  private rows = 0
+  private data: DataInfo = { name: 'built-in world', rows: 0, pairs: true, longer_wins: 0.54 }
   private world = true
+  /** Where the run was begun or restored. */
+  private from = 0
+  /** Why the run cannot go on, once its numbers left their range. */
+  private broken: string | null = null
 
   async handle(request: Request, buffers: Uint8Array[]): Promise<{ reply: Reply; buffers: Uint8Array[] }> {
     if (request.type === 'train') await new Promise((go) => setTimeout(go, request.steps * 25))
-    if (request.type === 'save') return { reply: { type: 'saved', name: `avascope-step-${this.step}.ckpt`, step: this.step }, buffers: [new TextEncoder().encode(JSON.stringify({ step: this.step }))] }
+    if (this.broken !== null && ['train', 'stop', 'save', 'watch', 'score'].includes(request.type)) return { reply: { type: 'error', message: this.broken }, buffers: [] }
+    if (request.type === 'save') return { reply: { type: 'saved', name: `avascope-${this.config.method}-step-${String(this.step).padStart(6, '0')}.safetensors`, step: this.step }, buffers: [new TextEncoder().encode(JSON.stringify({ step: this.step, config: this.config }))] }
     const reply = this.reply(request, buffers)
     return request.type === 'score' && request.answer === 'panic' ? new Promise(() => undefined) : { reply, buffers: [] }
   }
@@ -57,34 +62,35 @@ export class MockEngine implements Engine {
       case 'describe':
         return { type: 'catalogue', methods: METHODS, config: CONFIG }
       case 'use_world':
-        this.rows = request.rows
         this.world = true
-        return { type: 'data', name: 'built-in world', rows: request.rows, pairs: !request.demonstrations, longer_wins: 0.54 }
+        this.data = { name: 'built-in world', rows: request.rows, pairs: !request.demonstrations, longer_wins: 0.54 }
+        return { type: 'data', ...this.data }
       case 'open_model':
         this.world = false
         return request.files.some((name) => /\.(safetensors|gguf)$/.test(name))
           ? { type: 'model', name: request.name, summary: 'Llama, 5 layers of width 64, 512 tokens', parameters: 260_032 }
           : { type: 'error', message: `No weights among ${request.files.join(', ')}. Give model.safetensors with config.json and tokenizer.json, or one GGUF.` }
       case 'open_data': {
-        const lines = new TextDecoder().decode(buffers[0]).trim().split('\n')
-        this.rows = lines.length
+        const text = new TextDecoder().decode(buffers[0]).trim()
         try {
-          lines.forEach((line) => JSON.parse(line))
+          const rows = text.startsWith('[') ? (JSON.parse(text) as unknown[]) : text.split('\n').map((line) => JSON.parse(line) as unknown)
+          this.data = { name: request.name, rows: rows.length, pairs: true, longer_wins: 0.61 }
         } catch {
           return { type: 'error', message: `${request.name}: line 1 is not JSON. Each line is one row, for example {"prompt": ..., "chosen": ..., "rejected": ...}.` }
         }
-        return { type: 'data', name: request.name, rows: this.rows, pairs: true, longer_wins: 0.61 }
+        return { type: 'data', ...this.data }
       }
       case 'configure':
         if (!METHODS.some((method) => method.name === request.config.method)) return { type: 'error', message: `No method is called ${JSON.stringify(request.config.method)}.` }
         if (!(request.config.learning_rate > 0)) return { type: 'error', message: `learning_rate is ${request.config.learning_rate}; it must be above 0. 1e-3 suits the built-in world.` }
         this.config = request.config
-        this.step = 0
+        this.step = this.from = 0
+        this.broken = null
         return { type: 'configured', run: this.run(), watchable: ROWS.map(([prompt]) => prompt) }
       case 'train':
         return this.train(request.steps)
-      case 'evaluate':
-        return { type: 'events', events: [this.evaluation()], finished: false }
+      case 'stop':
+        return { type: 'events', events: [this.evaluation(), { type: 'finished', step: this.step, reason: 'stopped' }], finished: true, error: null }
       case 'watch':
         this.watched = request.row
         return { type: 'tokens', records: this.watch() }
@@ -92,9 +98,22 @@ export class MockEngine implements Engine {
         // What a panic of the real engine looks like from here: a line on console.error.
         if (request.answer === 'panic') console.error('panicked at made-up engine')
         return { type: 'tokens', records: [this.record('own', 'answer', request.prompt, request.answer)] }
-      case 'restore':
-        this.step = Number((JSON.parse(new TextDecoder().decode(buffers[0])) as { step: number }).step)
-        return { type: 'restored', step: this.step }
+      case 'restore': {
+        let kept: { step: number; config: TrainConfig }
+        try {
+          kept = JSON.parse(new TextDecoder().decode(buffers[0])) as typeof kept
+        } catch {
+          return { type: 'error', message: 'the checkpoint cannot be used: it is damaged' }
+        }
+        const config = request.config ?? kept.config
+        if (config.batch_size !== kept.config.batch_size) return { type: 'error', message: `the checkpoint cannot be used: its \`batch_size\` is ${kept.config.batch_size}, and this run's ${config.batch_size}` }
+        this.config = config
+        this.step = this.from = kept.step
+        this.broken = null
+        if (this.world) this.data = { ...this.data, pairs: METHODS.find((method) => method.name === config.method)?.pairs ?? true }
+        const finished = this.step >= config.steps ? 'completed' : null
+        return { type: 'restored', step: this.step, finished, config, run: this.run(), watchable: ROWS.map(([prompt]) => prompt), data: this.data }
+      }
       case 'save':
         return { type: 'error', message: 'unreachable' }
     }
@@ -103,7 +122,7 @@ export class MockEngine implements Engine {
   private run(): RunInfo {
     return {
       method: this.config.method, model: this.world ? 'built-in world' : 'stories260K', device: { asked: 'auto', backend: 'cpu', adapter: 'made-up engine', precision: 'f32', note: null },
-      parameters: 260_162, trainable_parameters: 260_162, train_rows: Math.round(this.rows * 0.9), held_out_rows: Math.round(this.rows * 0.1),
+      parameters: 260_162, trainable_parameters: 260_162, train_rows: Math.round(this.data.rows * 0.9), held_out_rows: Math.round(this.data.rows * 0.1),
       total_steps: this.config.steps, truncated_rows: 0, seed: this.config.seed, data_fingerprint: '0'.repeat(64), warnings: [],
     }
   }
@@ -115,6 +134,12 @@ export class MockEngine implements Engine {
   private train(steps: number): Reply {
     const events: Event[] = this.step === 0 ? [{ type: 'started', step: 0, run: this.run() }] : []
     for (let i = 0; i < steps && this.step < this.config.steps; i++) {
+      // As in the real engine, the step that moves the weights too far is told, and the next one breaks.
+      if (this.config.learning_rate > 1 && this.step > this.from) {
+        this.broken = `loss became NaN at step ${this.step + 1}. Resume from the last good checkpoint with a lower \`learning_rate\``
+        events.push({ type: 'failed', step: this.step + 1, term: 'loss', row: 'in no single row', message: this.broken })
+        return { type: 'events', events, finished: false, error: this.broken }
+      }
       this.step++
       const d = this.done
       const wobble = (name: string) => noise(`${name}${this.step}`)
@@ -128,7 +153,7 @@ export class MockEngine implements Engine {
     const finished = this.step >= this.config.steps
     events.push({ type: 'tokens', step: this.step, records: this.watch() })
     if (finished) events.push({ type: 'finished', step: this.step, reason: 'completed' })
-    return { type: 'events', events, finished }
+    return { type: 'events', events, finished, error: null }
   }
 
   private evaluation(): Event {

@@ -438,9 +438,21 @@ step: number,
 /**
  * Its name.
  */
-name: string, } | { "type": "warning", 
+name: string, } | { "type": "failed", 
 /**
- * What, and why.
+ * The step that it was seen at, counted from 1.
+ */
+step: number, 
+/**
+ * The first term that is not finite.
+ */
+term: string, 
+/**
+ * Where it was first seen, in words.
+ */
+row: string, 
+/**
+ * What happened, and the way out.
  */
 message: string, } | { "type": "finished", 
 /**
@@ -490,7 +502,7 @@ config: TrainConfig, } | { "type": "train",
 /**
  * How many.
  */
-steps: number, } | { "type": "evaluate" } | { "type": "watch", 
+steps: number, } | { "type": "stop" } | { "type": "watch", 
 /**
  * Which held-out row, from 0.
  */
@@ -502,7 +514,12 @@ prompt: string,
 /**
  * The answer.
  */
-answer: string, } | { "type": "save" } | { "type": "restore" } | { "type": "describe" };
+answer: string, } | { "type": "save" } | { "type": "restore", 
+/**
+ * Settings to go on with in place of the checkpoint's own: other learning rates, say. Those that fix what trains, or
+ * which rows are drawn, must be its own.
+ */
+config: TrainConfig | null, } | { "type": "describe" };
 
 export type MethodInfo = { 
 /**
@@ -526,6 +543,24 @@ pairs: boolean,
  */
 defaults: Record<string, unknown>, };
 
+export type DataInfo = { 
+/**
+ * The file's or world's name.
+ */
+name: string, 
+/**
+ * How many rows.
+ */
+rows: number, 
+/**
+ * Pairs (else demonstrations).
+ */
+pairs: boolean, 
+/**
+ * Accuracy of "the longer answer wins", for pairs.
+ */
+longer_wins: number | null, };
+
 export type Reply = { "type": "device", 
 /**
  * Which, and why.
@@ -542,23 +577,7 @@ summary: string,
 /**
  * Its parameters.
  */
-parameters: number, } | { "type": "data", 
-/**
- * The file's or world's name.
- */
-name: string, 
-/**
- * How many rows.
- */
-rows: number, 
-/**
- * Pairs (else demonstrations).
- */
-pairs: boolean, 
-/**
- * Accuracy of "the longer answer wins", for pairs.
- */
-longer_wins: number | null, } | { "type": "configured", 
+parameters: number, } | { "type": "data" } & DataInfo | { "type": "configured", 
 /**
  * What it is.
  */
@@ -574,7 +593,11 @@ events: Array<Event>,
 /**
  * Whether the run has ended.
  */
-finished: boolean, } | { "type": "tokens", 
+finished: boolean, 
+/**
+ * What broke off the request after these events; they happened all the same.
+ */
+error: string | null, } | { "type": "tokens", 
 /**
  * One record an answer.
  */
@@ -590,7 +613,27 @@ step: number, } | { "type": "restored",
 /**
  * Steps taken.
  */
-step: number, } | { "type": "catalogue", 
+step: number, 
+/**
+ * Why it had ended, if it had.
+ */
+finished: FinishReason | null, 
+/**
+ * Its configuration.
+ */
+config: TrainConfig, 
+/**
+ * What it is.
+ */
+run: RunInfo, 
+/**
+ * Short titles of the held-out rows that can be watched.
+ */
+watchable: Array<string>, 
+/**
+ * Its rows: the built-in world draws them anew where the method learns from the other kind.
+ */
+data: DataInfo, } | { "type": "catalogue", 
 /**
  * Methods, in their order of teaching.
  */

@@ -3,24 +3,28 @@
 import { EngineError, openWorker, type Client, type Notice } from '../engine/client'
 import { naming, readData, readModel } from '../lib/files'
 import { History } from '../lib/history'
-import type { DeviceChoice, DeviceInfo, Event, FinishReason, MethodInfo, RunInfo, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
+import type { DataInfo, DeviceChoice, DeviceInfo, Event, FinishReason, MethodInfo, RunInfo, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
 
 /** The page is redrawn from the run at most this often. */
 const REDRAW_MS = 250
 /** How the engine's message begins when its device fails, lost or not (for want of memory, for example). */
 const DEVICE_FAILED = 'the device failed'
 
-export type Phase = 'opening' | 'ready' | 'running' | 'paused' | 'ended' | 'crashed'
+/** `failed`: the run's numbers left their range, and it cannot go on with the weights it has. */
+export type Phase = 'opening' | 'ready' | 'running' | 'paused' | 'ended' | 'failed' | 'crashed'
 /** The control that an error belongs to. */
 export type Place = 'engine' | 'model' | 'data' | 'settings' | 'run' | 'answer' | 'checkpoint'
 export type Source = 'world' | 'files'
 
-type Checkpoint = { name: string; step: number; bytes: Uint8Array; config: TrainConfig }
+/** `config`: what its run goes on with. `changed`: that is not what is written in it. */
+type Checkpoint = { name: string; step: number; bytes: Uint8Array; config: TrainConfig; changed: boolean }
 
 /** The end of a graphics device in plain words; `reason` is the browser's. */
 const lostDevice = (reason: string) =>
   'The browser took the graphics device away from this page, and the latest state of the model with it. This happens when a graphics driver restarts, ' +
   `when graphics memory runs out, or after the computer slept.${reason ? ` The browser says: ${reason.trim().replace(/\.?$/, '.')}` : ''}`
+
+const dataOf = (reply: DataInfo, source: Source) => ({ name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source })
 
 const message = (error: unknown) => (error instanceof Error ? error.message : String(error))
 
@@ -36,7 +40,7 @@ export class Session {
   deviceChoice = $state<DeviceChoice>('auto')
   source = $state<Source>('world')
   model = $state.raw<{ name: string; summary: string; parameters: number } | null>(null)
-  data = $state.raw<{ name: string; rows: number; pairs: boolean; longerWins: number | null; source: Source } | null>(null)
+  data = $state.raw<ReturnType<typeof dataOf> | null>(null)
   methods = $state.raw<MethodInfo[]>([])
   /** What the controls show. */
   config = $state<TrainConfig | null>(null)
@@ -73,11 +77,17 @@ export class Session {
   private news: Event[] = []
   private redrawAt = 0
   private redrawTimer: ReturnType<typeof setTimeout> | null = null
-  private stopping = false
+  /** The run told that its numbers left their range. */
+  private broken = false
 
   readonly deviceFailed = $derived(this.errors.run?.startsWith(DEVICE_FAILED) ?? false)
   readonly method = $derived(this.methods.find((method) => method.name === this.config?.method) ?? null)
   readonly changed = $derived(this.applied !== null && JSON.stringify(this.config) !== JSON.stringify(this.applied))
+  /** The step that a run with changed settings would go on from; null where there is none, or where another method was chosen. */
+  readonly goesOnFrom = $derived.by(() => {
+    if (this.run === null || this.config?.method !== this.applied?.method) return null
+    return this.phase === 'failed' ? (this.checkpoint?.step ?? null) : this.step > 0 ? this.step : null
+  })
   readonly idle = $derived(this.busy === null && this.phase !== 'running' && this.phase !== 'crashed')
 
   /** Starts the engine and opens the built-in world, so that a first look needs no click. */
@@ -137,7 +147,7 @@ export class Session {
     if (this.source === 'world' || !this.files.model.length || !this.files.data) {
       const method = this.methods.find((each) => each.name === this.config!.method)
       const reply = await this.client!.ask({ type: 'use_world', ...this.world, demonstrations: method ? !method.pairs : false })
-      this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source: 'world' }
+      this.data = dataOf(reply, 'world')
       this.model = null
       this.run = null
     }
@@ -164,7 +174,7 @@ export class Session {
     const bytes = await readData(file)
     const reply = await this.client!.ask({ type: 'open_data', name: file.name }, [bytes])
     this.run = null
-    this.data = { name: reply.name, rows: reply.rows, pairs: reply.pairs, longerWins: reply.longer_wins, source: 'files' }
+    this.data = dataOf(reply, 'files')
   }
 
   async useWorld(): Promise<void> {
@@ -239,6 +249,8 @@ export class Session {
     this.records = []
     this.watchable = []
     this.checkpoint = null
+    this.broken = false
+    delete this.errors.run
     this.version++
     this.phase = 'ready'
   }
@@ -285,10 +297,10 @@ export class Session {
   // ---- the run ----
 
   async start(): Promise<void> {
-    if (!this.idle) return
+    if (!this.idle || this.phase === 'failed') return
     if ((this.phase === 'ended' || (this.step === 0 && this.changed)) && !(await this.reset())) return
     delete this.errors.run
-    this.stopping = this.cut = false
+    this.cut = false
     this.endless = true
     this.phase = 'running'
     this.client!.run(1)
@@ -297,7 +309,7 @@ export class Session {
   pause = () => this.client?.pause()
 
   async takeStep(): Promise<void> {
-    if (!this.idle || this.phase === 'ended') return
+    if (!this.idle || this.phase === 'ended' || this.phase === 'failed') return
     if (this.step === 0 && this.changed && !(await this.reset())) return
     delete this.errors.run
     this.endless = this.cut = false
@@ -305,10 +317,7 @@ export class Session {
     this.client!.step(1)
   }
 
-  stop = () => {
-    this.stopping = true
-    this.client?.stop()
-  }
+  stop = () => this.client?.stop()
 
   async watch(row: number): Promise<void> {
     this.watched = row
@@ -335,14 +344,15 @@ export class Session {
 
   // ---- checkpoints and crashes ----
 
-  /** A checkpoint's name and bytes, to be offered as a file. */
+  /** A checkpoint's name and bytes, to be offered as a file: of the run as it is, or of a failed run the last good one. */
   async save(): Promise<{ name: string; bytes: Uint8Array } | null> {
+    if (this.phase === 'failed') return this.checkpoint
     delete this.errors.checkpoint
     try {
       const { name, step, buffers } = await this.client!.ask({ type: 'save' })
       const bytes = buffers[0]
       if (!bytes) return null
-      this.checkpoint = { name, step, bytes, config: this.applied! }
+      this.checkpoint = { name, step, bytes, config: this.applied!, changed: false }
       return { name, bytes }
     } catch (error) {
       this.complain('checkpoint', error)
@@ -352,18 +362,55 @@ export class Session {
 
   openCheckpoint = (file: File) =>
     this.attempt('checkpoint', 'Opening the checkpoint', async () => {
-      await this.restore({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()), config: this.applied! })
+      const before = JSON.stringify(this.applied)
+      await this.restore(file.name, new Uint8Array(await file.arrayBuffer()), null)
+      // The same settings, seed and rows are the same run. Another one's curves are not this one's.
+      if (JSON.stringify(this.applied) !== before) this.history.clear()
     })
 
-  private async restore({ name, bytes, config }: Omit<Checkpoint, 'step'>): Promise<void> {
+  /** Goes on from a checkpoint: with `config`, or as it was written. Everything that the page shows of the run is its. */
+  private async restore(name: string, bytes: Uint8Array, config: TrainConfig | null): Promise<void> {
     // A copy: the bytes move to the worker, and should the engine end they are needed again.
-    const { step } = await this.client!.ask({ type: 'restore' }, [bytes.slice()])
-    this.checkpoint = { name, step, bytes, config }
-    this.step = step
-    this.history.cut(step)
+    const reply = await this.client!.ask({ type: 'restore', config }, [bytes.slice()])
+    const applied = this.withDefaults(reply.config, reply.config.method)
+    this.applied = applied
+    this.config = structuredClone(applied)
+    this.checkpoint = { name, step: reply.step, bytes, config: applied, changed: config !== null }
+    this.run = reply.run
+    this.data = dataOf(reply.data, this.data?.source ?? this.source)
+    this.watchable = reply.watchable
+    this.watched = Math.min(this.watched, Math.max(0, this.watchable.length - 1))
+    this.notes = [...reply.run.warnings]
+    this.step = reply.step
+    this.total = reply.run.total_steps
+    this.rate = this.rateNow = 0
+    this.finishedBecause = reply.finished
+    this.own = []
+    this.news = []
+    this.broken = false
+    delete this.errors.run
+    delete this.errors.settings
+    this.history.cut(reply.step)
     this.version++
-    this.phase = step >= this.total ? 'ended' : 'paused'
+    this.phase = reply.finished !== null ? 'ended' : reply.step > 0 ? 'paused' : 'ready'
+    if (!this.watchable.length) this.records = []
     await this.look()
+  }
+
+  /**
+   * Goes on with the settings as they stand, from where the run is; one that failed from its last checkpoint, or, where none
+   * was kept, from the beginning.
+   */
+  goOn = async (): Promise<boolean> => {
+    if (!this.idle || !this.run) return false
+    const failed = this.phase === 'failed'
+    const saved = await this.save()
+    // A run that could have been saved and was not has said why.
+    if (!saved && !failed) return false
+    const config = $state.snapshot(this.config!) as TrainConfig
+    const done = saved ? await this.attempt('settings', 'Setting up the run', () => this.restore(saved.name, saved.bytes, config)) : await this.reset()
+    if (done && failed && this.endless) await this.start()
+    return done
   }
 
   /** A new worker with the same files and settings; the last checkpoint goes on where it was, and so do the curves. */
@@ -385,7 +432,7 @@ export class Session {
       if (!this.complete) return this.awaitRows()
       await this.configure()
       if (!last) return
-      await this.restore(last)
+      await this.restore(last.name, last.bytes, last.changed ? last.config : null)
       this.history.take(past)
       this.history.cut(last.step)
       this.version++
@@ -397,7 +444,7 @@ export class Session {
 
   /** Another device for the same run: it goes on where it stands. */
   async chooseDevice(choice: DeviceChoice): Promise<void> {
-    if (this.run && this.step > 0 && this.phase !== 'crashed' && !(await this.save())) return
+    if (this.run && this.step > 0 && this.phase !== 'crashed' && this.phase !== 'failed' && !(await this.save())) return
     await this.afresh(choice)
   }
 
@@ -415,13 +462,13 @@ export class Session {
         break
       }
       case 'checkpoint':
-        this.checkpoint = { name: notice.name, step: notice.step, bytes: notice.bytes, config: this.applied! }
+        this.checkpoint = { name: notice.name, step: notice.step, bytes: notice.bytes, config: this.applied!, changed: false }
         break
       case 'loop':
         this.redraw()
         if (notice.state === 'running') this.phase = 'running'
+        else if (this.broken) this.phase = 'failed'
         else if (this.phase === 'running' || notice.ended) this.phase = notice.ended ? 'ended' : 'paused'
-        if (notice.ended && this.stopping) this.finishedBecause ??= 'stopped'
         break
       case 'trouble':
         this.errors.run = notice.message
@@ -464,7 +511,7 @@ export class Session {
         this.total = event.total_steps
       } else if (event.type === 'tokens') tokens = event.records
       else if (event.type === 'started') this.run = event.run
-      else if (event.type === 'warning') this.notes = [...this.notes.slice(-9), event.message]
+      else if (event.type === 'failed') this.broken = true
       else if (event.type === 'finished') this.finishedBecause = event.reason
     }
     if (tokens) this.records = tokens

@@ -80,6 +80,23 @@ pub(super) fn belongs(out: &Path) -> Result<Option<Value>> {
     Ok(None)
 }
 
+/// An error where another version of the program began a folder's comparison: what that kept does not tell the same things
+/// apart, and its trainings measured other figures.
+pub(super) fn refuse_other_version(out: &Path, before: &Value) -> Result<()> {
+    let theirs = before["schema"].as_str().unwrap_or("an unnamed one");
+    if theirs == compare::SCHEMA {
+        return Ok(());
+    }
+    Err(exit::with_code(
+        exit::USAGE,
+        format!(
+            "{} holds a comparison that another version of avascope began (its format is {theirs}, and this program's {}): it does not say in the same way which weights, tokenizer and rows its numbers come from, and is not gone on with; choose another `out`, or remove the folder, and everything is trained again",
+            out.display(),
+            compare::SCHEMA
+        ),
+    ))
+}
+
 /// An error that names what differs, where a folder's comparison is another one. Only what `now` knows is compared.
 pub(super) fn refuse_other(out: &Path, before: &Value, now: &Value) -> Result<()> {
     let mut different = Vec::new();
@@ -133,47 +150,98 @@ fn differences(path: &str, before: &Value, now: &Value, out: &mut Vec<String>) {
 mod tests {
     use super::*;
     use avascope::compare::Plan;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn the_example_lists_every_method_with_one_grid() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-world.toml");
-        let plan = Plan::new(read(&path).unwrap()).unwrap();
-        let listed: Vec<&str> = plan.systems.iter().map(|s| s.method.as_str()).collect();
-        for method in avascope::objective::METHODS {
-            assert!(listed.contains(&method.name), "{} is missing", method.name);
-        }
-        assert_eq!(plan.config.seeds.len(), 5);
-        assert!(plan.systems.iter().all(|s| s.tune == plan.systems[0].tune));
-        assert!(plan.baseline.is_some() && plan.tunes());
-        // What its first lines say.
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(&format!("= {} trainings", plan.cell_count())));
+    /// The lines of a file that give a method an entry of its own.
+    fn entry(method: &str, tune: &BTreeMap<String, Vec<Value>>) -> String {
+        let grid: String = tune
+            .iter()
+            .map(|(setting, values)| format!("tune.{setting} = {}\n", json!(values)))
+            .collect();
+        format!("\n[[method]]\nname = \"{method}\"\noptions = {{}}\n{grid}")
     }
 
     #[test]
-    fn the_example_of_ablations_lists_all_that_the_paper_names() {
+    fn the_example_stands_for_every_method_with_one_grid() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-world.toml");
+        let plan = Plan::new(read(&path).unwrap()).unwrap();
+        let listed: Vec<&str> = plan.systems.iter().map(|s| s.method.as_str()).collect();
+        let grid = &plan.systems[0].tune;
+        // The star stands for all but those that read a column of their own.
+        let missing: String = avascope::objective::METHODS
+            .iter()
+            .filter(|method| !listed.contains(&method.name))
+            .map(|method| entry(method.name, grid))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "add to {}, with options that read no column of the method's own:\n{missing}",
+            path.display()
+        );
+        assert_eq!(plan.config.seeds.len(), 5);
+        assert!(plan.systems.iter().all(|s| s.tune == *grid));
+        assert!(plan.baseline.is_some() && plan.tunes());
+        // What its first lines say.
+        let (least, most) = plan.training_count();
+        let each = most / plan.systems.len();
+        assert_eq!((least, most), (each * listed.len(), each * listed.len()));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&format!("= {each} trainings a method")));
+
+        // The lines that a failure would print are what the file is read from.
+        let of_one = entry("secrets2", grid);
+        let without = &text[..text.find("\n[[method]]\nname = \"secrets2\"").unwrap()];
+        let again: CompareConfig = toml::from_str(&format!("{without}{of_one}")).unwrap();
+        let last = again.methods.last().unwrap();
+        assert_eq!((last.name.as_str(), &last.tune), ("secrets2", grid));
+        let without: CompareConfig = toml::from_str(without).unwrap();
+        assert_eq!(Plan::new(without).unwrap().left_out, ["secrets2"]);
+    }
+
+    #[test]
+    fn the_example_of_ablations_has_all_that_the_paper_names_by_their_names() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/compare-ablations.toml");
         let plan = Plan::new(read(&path).unwrap()).unwrap();
         let methods = avascope::objective::METHODS;
         let ava = methods.iter().find(|m| m.name == "ava_p").unwrap();
-        // Options laid over the defaults: "w/o rwt" is the default itself.
-        let full = |options: &Value| {
-            let mut all = (ava.defaults)();
-            for (name, value) in options.as_object().unwrap() {
-                all[name] = value.clone();
-            }
-            all
-        };
+        let entries = plan.config.methods.iter().zip(&plan.systems);
+        let of_ava: Vec<_> = entries.filter(|(entry, _)| entry.name == "ava_p").collect();
         for variant in ava.variants {
-            let wanted = full(&variant.options());
-            let systems = plan.systems.iter().filter(|s| s.method == "ava_p");
-            let label = systems
-                .filter(|s| full(&s.trials[0].train.options) == wanted)
-                .map(|s| s.label.as_str())
-                .next()
-                .unwrap_or_default();
-            assert!(label.contains(variant.name), "{}: `{label}`", variant.name);
+            let mut named = of_ava.iter();
+            let (_, system) = named
+                .find(|(entry, _)| entry.variant.as_deref() == Some(variant.name))
+                .unwrap_or_else(|| panic!("no system has variant = \"{}\"", variant.name));
+            assert!(system.label.contains(variant.name), "{}", system.label);
+            assert_eq!(system.trials[0].train.options, variant.options());
         }
+    }
+
+    #[test]
+    fn a_folder_of_another_version_is_refused_in_words() {
+        let out = Path::new("runs/x");
+        let said = |before: Value| {
+            let refused = refuse_other_version(out, &before);
+            refused.err().map(|error| error.to_string())
+        };
+        assert_eq!(said(json!({"schema": compare::SCHEMA})), None);
+        for before in [
+            json!({"schema": "avascope.compare/1"}),
+            json!([]),
+            json!({}),
+        ] {
+            let error = said(before).expect("it is refused");
+            assert!(
+                error.contains("another version") && error.contains("choose another `out`"),
+                "{error}"
+            );
+        }
+        // What the folder does not tell is something else than what is there now.
+        let now = json!({"schema": compare::SCHEMA, "model": "abc"});
+        let error = refuse_other(out, &json!({"schema": compare::SCHEMA}), &now).unwrap_err();
+        assert!(
+            error.to_string().contains("model: null -> \"abc\""),
+            "{error}"
+        );
     }
 
     #[test]

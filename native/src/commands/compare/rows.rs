@@ -7,6 +7,7 @@ use avascope::compare::{Checks, CompareError, DataSummary, Plan};
 use avascope::data::{Rows, fingerprint, split_by_hash};
 use avascope::objective::RowKind;
 use avascope::train::{LoadedModel, ReadyRows, SkippedRow};
+use serde_json::Value;
 use std::path::Path;
 
 /// The rows, tokenised once for all cells.
@@ -40,17 +41,14 @@ impl PreparedRows {
             ))
             .into());
         }
-        let relabelled = rows.relabelled();
-        if relabelled > 0 {
-            return Err(CompareError::Rows(format!(
-                "{relabelled} pairs of {} have a label of their own below 1 (column preference or label), and a comparison takes every chosen answer for the better one; leave out ties, and swap the answers of pairs labelled 0",
-                config.data
-            ))
-            .into());
-        }
+        refuse_labels(&rows, &config.data)?;
         let all = fingerprint(&rows);
         let (rest, test) = match &config.test_data {
-            Some(path) => (rows, crate::files::read_rows(Path::new(path))?),
+            Some(path) => {
+                let test = crate::files::read_rows(Path::new(path))?;
+                refuse_labels(&test, path)?;
+                (rows, test)
+            }
             None => split_by_hash(rows, config.test, "avascope compare test"),
         };
         let (train, validation) =
@@ -111,11 +109,36 @@ impl PreparedRows {
         })
     }
 
+    /// Adds what tells the rows from others to the comparison's identity: their content, wherever they come from.
+    pub fn identify(&self, identity: &mut Value) {
+        let summary = &self.summary;
+        for (name, fingerprint) in [
+            ("rows", &summary.fingerprint),
+            ("training rows", &summary.train.fingerprint),
+            ("validation rows", &summary.validation.fingerprint),
+            ("test rows", &summary.test.fingerprint),
+        ] {
+            identity[name] = fingerprint.as_str().into();
+        }
+    }
+
     /// The training rows of a kind of method.
     pub fn of(&self, kind: RowKind) -> &ReadyRows {
         match (kind, &self.demonstrations) {
             (RowKind::Demonstrations, Some(rows)) => rows,
             _ => &self.train,
         }
+    }
+}
+
+/// Refuses pairs whose own label is another than "chosen is better": every figure, floor and truth of a comparison takes the
+/// chosen answer for the better one.
+fn refuse_labels(rows: &Rows, source: &str) -> Result<()> {
+    match rows.relabelled() {
+        0 => Ok(()),
+        relabelled => Err(CompareError::Rows(format!(
+            "{relabelled} pairs of {source} have a label of their own below 1 (column preference or label), and a comparison takes every chosen answer for the better one; leave out ties, and swap the answers of pairs labelled 0"
+        ))
+        .into()),
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Resu
     let mut figures = Vec::new();
     let mut add = |name: &str, metric: Metric, note: &str| {
         figures.push(Figure {
+            group: "ignorance: how far the map may be off for want of data",
             name: name.into(),
             metric,
             note: (!note.is_empty()).then(|| note.into()),

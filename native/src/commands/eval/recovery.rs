@@ -8,6 +8,9 @@ use avascope::objective::ScoreKind;
 use avascope::reward::{Side, TokenRewardRecord};
 use avascope::train::{answer_labels, known_returns, known_rewards, labelled_tokens};
 
+/// The name of the group.
+const GROUP: &str = "recovered rewards, judged as max-margin IRL's are";
+
 /// The figures wherever rewards are known or labels stand.
 pub(super) fn figures(records: &[TokenRewardRecord], ranking: ScoreKind) -> Result<Vec<Figure>> {
     let mut figures = Figures::default();
@@ -92,6 +95,7 @@ struct Figures(Vec<Figure>);
 impl Figures {
     fn push(&mut self, name: &str, metric: &Metric, note: &str) {
         self.0.push(Figure {
+            group: GROUP,
             name: name.into(),
             metric: metric.clone(),
             note: Some(note.into()),

@@ -3,7 +3,7 @@
 //! The client keeps partial files and goes on where it stopped. It names each file of its cache by the hash that the hub gives
 //! for it, and does not look whether the content has that hash; here every file is held against its name.
 
-use super::{cache_folder, check_hash, digest_of, sha256_of, target, wrong_hash};
+use super::{Fetched, cache_folder, check_hash, digest_of, sha256_of, target, wrong_hash};
 use crate::args::FetchArgs;
 use crate::exit;
 use crate::talk::say;
@@ -57,7 +57,7 @@ pub(super) fn dataset_file(args: &FetchArgs, repository: &str, file: &str) -> Re
 }
 
 /// A model's directory.
-pub(super) fn model(args: &FetchArgs) -> Result<PathBuf> {
+pub(super) fn model(args: &FetchArgs) -> Result<Fetched> {
     let repo = client()?.repo(hf_hub::Repo::with_revision(
         args.source.clone(),
         hf_hub::RepoType::Model,
@@ -89,6 +89,7 @@ pub(super) fn model(args: &FetchArgs) -> Result<PathBuf> {
     }
     let folder = target(args, &args.source.replace('/', "--"))?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut files = Vec::new();
     for name in wanted {
         say!("{name}");
         let expected = args.sha256.as_deref();
@@ -96,9 +97,14 @@ pub(super) fn model(args: &FetchArgs) -> Result<PathBuf> {
         let cached = download(&repo, name, expected, |error| {
             format!("{name}: {error}; run the same command again to go on")
         })?;
-        place(&cached, &folder.join(name))?;
+        let file = folder.join(name);
+        place(&cached, &file)?;
+        files.push(file);
     }
-    Ok(folder)
+    Ok(Fetched {
+        path: folder,
+        files,
+    })
 }
 
 /// Files of the model itself, in its own folder: a name that the hub gives must not lead anywhere else.

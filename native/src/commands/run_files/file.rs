@@ -2,7 +2,7 @@
 
 use crate::{exit, models, settings};
 use anyhow::Result;
-use avascope::train::TrainConfig;
+use avascope::train::{CheckpointSummary, TrainConfig};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunFile {
-    /// Model: `world`, a directory or a file.
+    /// Model: `world`, a directory or a file; empty where only a checkpoint is known, which does not tell it.
     pub model: String,
     /// The tokenizer that goes with it, where it is a file of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
-    /// Rows: `world` or a file.
+    /// Rows: `world` or a file; empty as `model` is.
     pub data: String,
     /// Answers to hold those of `data` against, where a method learns from two sets of answers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,6 +33,8 @@ pub struct RunFile {
     /// The run's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
+    /// Checkpoints that are kept, the newest ones; 0 keeps all.
+    pub save_total_limit: usize,
     /// The configuration proper.
     pub train: TrainConfig,
 }
@@ -49,21 +51,48 @@ impl Default for RunFile {
             limit: None,
             device: "auto".into(),
             out: None,
+            // One to go on from, and the one before it: with the moments of the optimiser each is three times what trains.
+            save_total_limit: 2,
             train: TrainConfig::default(),
         }
     }
 }
 
 impl RunFile {
-    /// Reads a TOML file; an unknown or ill-typed setting is an error with its line.
-    pub fn read(path: &Path) -> Result<Self> {
-        Ok(settings::read(path)?.0)
+    /// Reads a TOML file, and whether it says after how many steps a checkpoint is written; an unknown or ill-typed setting is
+    /// an error with its line.
+    pub fn read(path: &Path) -> Result<(Self, bool)> {
+        let (file, table) = settings::read(path)?;
+        let train = table.get("train").and_then(toml::Value::as_table);
+        let says = train.is_some_and(|train| train.contains_key("save_steps"));
+        Ok((file, says))
+    }
+
+    /// What a checkpoint tells of its run. Where its model is the built-in one its rows are taken to be the world's, too,
+    /// until their fingerprint says otherwise; any other model and its rows are for a person to name.
+    pub fn of_checkpoint(summary: &CheckpointSummary) -> Self {
+        let (config, info) = (&summary.config, &summary.info);
+        let source = match info.model == models::WORLD_MODEL {
+            true => models::WORLD,
+            false => "",
+        };
+        Self {
+            model: source.into(),
+            data: source.into(),
+            world_rows: info.train_rows.saturating_add(info.held_out_rows),
+            train: config.clone(),
+            ..Self::default()
+        }
     }
 
     /// Reads the file that a run wrote of itself, in which nothing is left to defaults: one that was cut, or emptied, is not
     /// taken for another run's settings.
     pub fn of_run(path: &Path) -> Result<Self> {
-        let (file, table): (Self, _) = settings::read(path)?;
+        let (mut file, table): (Self, _) = settings::read(path)?;
+        // A run from before there was a limit keeps what it has.
+        if !table.contains_key("save_total_limit") {
+            file.save_total_limit = 0;
+        }
         let missing = ["model", "data", "train"]
             .iter()
             .find(|name| !table.contains_key(**name));
