@@ -97,7 +97,7 @@ pub enum Command {
 pub struct ModelArgs {
     /// `world` (built in, a vocabulary of some 80 words, for its own rows only), a Hugging Face directory, a .gguf file, or a
     /// llama2.c .bin file. Where absent: `world` for train and bench, the run's own for a run. A checkpoint without its run's
-    /// folder knows only the built-in one.
+    /// folder knows only the built-in one. A model's file is mapped, and must not be changed while it is in use.
     #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
     /// The tokenizer of a llama2.c model (tok*.bin), or a tokenizer.json that replaces the model's own.

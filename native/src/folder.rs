@@ -1,8 +1,9 @@
 //! Run folders: one writer at a time, and files that are complete or not there at all.
 
-use crate::exit;
 use crate::talk::say;
+use crate::{exit, files};
 use anyhow::{Context as _, Result};
+use avascope::train::describe_checkpoint;
 use fs4::fs_std::FileExt as _;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -79,17 +80,18 @@ impl RunFolder {
         checkpoints(&self.path)
     }
 
-    /// Takes away all checkpoints but the `limit` newest ones; 0 keeps all. The one of step `best` stays in any case. To be
+    /// Takes away all checkpoints but the `limit` newest ones up to step `written`, which was just written; 0 keeps all. The
+    /// one of step `best` stays in any case. What has a higher number is not this run's, and neither counts nor goes. To be
     /// called once a newer one is complete: at every moment there is one to go on from.
-    pub fn keep_newest(&self, limit: usize, best: Option<usize>) {
+    pub fn keep_newest(&self, limit: usize, written: usize, best: Option<usize>) {
         if limit == 0 {
             return;
         }
-        let found = self.checkpoints();
-        let old = found.len().saturating_sub(limit);
-        let best = best.map(checkpoint_name);
-        for path in &found[..old] {
-            if best.as_ref().is_some_and(|best| path.ends_with(best)) {
+        let mut own = by_step(&self.path);
+        own.retain(|(step, _)| *step <= written);
+        let old = own.len().saturating_sub(limit);
+        for (step, path) in &own[..old] {
+            if best == Some(*step) || holds_another_step(*step, path) {
                 continue;
             }
             if let Err(error) = fs::remove_file(path) {
@@ -107,22 +109,42 @@ pub fn checkpoint_name(step: usize) -> String {
     format!("checkpoints/step-{step:06}.safetensors")
 }
 
+/// The step in a checkpoint's name, where that name is exactly as [`checkpoint_name`] writes it.
+pub fn step_of(checkpoint: &Path) -> Option<usize> {
+    let name = checkpoint.file_name()?.to_str()?;
+    let digits = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
+    let step: usize = digits.parse().ok()?;
+    // Other spellings of the number are a person's.
+    (checkpoint_name(step) == format!("checkpoints/{name}")).then_some(step)
+}
+
 /// Complete checkpoints of a run's folder, oldest first: by their steps, since beyond a million the names no longer sort so.
-/// Other files in that folder, a copy under a name of a person's own for instance, are not among them.
+/// Folders, and files under names of a person's own, a copy for instance, are not among them.
 pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    by_step(run).into_iter().map(|(_, path)| path).collect()
+}
+
+/// [`checkpoints`] with the steps in their names.
+fn by_step(run: &Path) -> Vec<(usize, PathBuf)> {
     let mut found: Vec<(usize, PathBuf)> = fs::read_dir(run.join("checkpoints"))
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let step = name.to_str()?.strip_prefix("step-")?;
-            let step = step.strip_suffix(".safetensors")?.parse().ok()?;
-            Some((step, entry.path()))
-        })
+        .map(|entry| entry.path())
+        .filter_map(|path| Some((step_of(&path)?, path)))
+        .filter(|(_, path)| path.is_file())
         .collect();
     found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
+    found
+}
+
+/// Whether a file says of itself that it holds another step than its name does: a person gave it that name. One that is too
+/// damaged to say anything does not.
+fn holds_another_step(step: usize, path: &Path) -> bool {
+    let said = files::map_safetensors(path)
+        .ok()
+        .and_then(|bytes| describe_checkpoint(&bytes).ok());
+    said.is_some_and(|said| said.step != step)
 }
 
 /// Where bytes for a path go.
@@ -158,7 +180,45 @@ fn target(path: &Path) -> std::io::Result<Target> {
     Err(std::io::Error::other("too many symbolic links"))
 }
 
-/// Refuses an output that is one of the inputs: it would be replaced by what is made of it.
+/// Where a path leads: as it is written, and, where something is there, behind all symbolic links.
+fn places(path: &Path) -> impl Iterator<Item = PathBuf> {
+    [std::path::absolute(path), fs::canonicalize(path)]
+        .into_iter()
+        .flatten()
+}
+
+/// Whether a folder is a run's.
+fn is_run(folder: &Path) -> bool {
+    folder.join("run.toml").is_file()
+}
+
+/// Whether a path is the folder in which a run keeps its checkpoints or its trained model.
+pub fn is_part_of_run(folder: &Path) -> bool {
+    places(folder).any(|place| {
+        (place.ends_with("checkpoints") || place.ends_with("final"))
+            && place.parent().is_some_and(is_run)
+    })
+}
+
+/// Whether a file is one of those of which a run is made. What was measured of it (`checkpoints/trust.json`), and whatever
+/// else a person puts beside them, is not.
+fn is_file_of_run(file: &Path) -> bool {
+    places(file).any(|place| {
+        let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
+            return false;
+        };
+        let name = name.to_string_lossy();
+        if is_part_of_run(folder) {
+            return folder.ends_with("final")
+                || name.starts_with("step-") && name.ends_with(".safetensors");
+        }
+        let own = ["run.toml", "held_out.jsonl", "metrics.jsonl", ".lock"];
+        own.contains(&&*name) && is_run(folder)
+    })
+}
+
+/// Refuses an output that is one of the inputs, which would be replaced by what is made of it, or a file of which a run is
+/// made.
 pub fn refuse_inputs(out: Option<&Path>, inputs: &[&Path]) -> Result<()> {
     let Some(out) = out else {
         return Ok(());
@@ -171,6 +231,15 @@ pub fn refuse_inputs(out: Option<&Path>, inputs: &[&Path]) -> Result<()> {
     let Some(whole) = place(out) else {
         return Ok(());
     };
+    if is_file_of_run(out) {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "--out {} is a file of a run, which would be lost; choose another --out",
+                out.display()
+            ),
+        ));
+    }
     match inputs
         .iter()
         .any(|input| place(input).as_ref() == Some(&whole))
@@ -321,6 +390,46 @@ mod tests {
     }
 
     #[test]
+    fn an_output_that_is_a_file_of_a_run_is_refused_and_any_other_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let own = [
+            "run/run.toml",
+            "run/held_out.jsonl",
+            "run/metrics.jsonl",
+            "run/.lock",
+            "run/checkpoints/step-000001.safetensors",
+            "run/final/config.json",
+        ];
+        let others = [
+            "run/scores.jsonl",
+            "run/checkpoints/trust.json",
+            "run/checkpoints/mine.safetensors",
+            "run/ignorance/laplace-step-000001.safetensors",
+            "held_out.jsonl",
+            "final/config.json",
+        ];
+        for name in own.iter().chain(&others) {
+            write_atomic(&at(name), b"x").unwrap();
+        }
+        let refused = |name: &str| refuse_inputs(Some(&at(name)), &[]).is_err();
+        for name in own {
+            assert!(refused(name), "{name}");
+        }
+        assert!(refused("run/final/../run.toml"));
+        for name in others.iter().chain(&["run/final/new.json"]) {
+            assert!(!refused(name), "{name}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("run/run.toml", at("link")).unwrap();
+            assert!(refused("link"));
+        }
+        assert!(is_part_of_run(&at("run/checkpoints")) && is_part_of_run(&at("run/./final/.")));
+        assert!(!is_part_of_run(&at("run/other")) && !is_part_of_run(&at("final")));
+    }
+
+    #[test]
     fn a_full_disk_is_an_error_that_names_the_file() {
         // Linux's /dev/full answers every write with "no space left".
         if !Path::new("/dev/full").exists() {
@@ -348,9 +457,13 @@ mod tests {
             "zzz.safetensors",
             "trust.json",
             "step-000009.txt",
+            "step-9.safetensors",
+            "step-0000009.safetensors",
+            "step-+00009.safetensors",
         ] {
             run.write(&format!("checkpoints/{name}"), b"x").unwrap();
         }
+        fs::create_dir(folder.path().join(checkpoint_name(8))).unwrap();
         let names: Vec<_> = run
             .checkpoints()
             .iter()
@@ -387,14 +500,17 @@ mod tests {
                 .map(|path| path.file_stem().unwrap().into())
                 .collect()
         };
-        run.keep_newest(0, None);
+        run.keep_newest(0, 1_000_000, None);
         assert_eq!(steps().len(), 4);
-        run.keep_newest(2, Some(5));
+        // What has a higher number than what was just written stays, and takes no place.
+        run.keep_newest(2, 10, None);
+        assert_eq!(steps().len(), 4);
+        run.keep_newest(2, 1_000_000, Some(5));
         let kept = ["step-000005", "step-999999", "step-1000000"].map(PathBuf::from);
         assert_eq!(steps(), kept);
-        run.keep_newest(1, None);
+        run.keep_newest(1, 1_000_000, None);
         assert_eq!(steps(), [PathBuf::from("step-1000000")]);
-        run.keep_newest(9, None);
+        run.keep_newest(9, 1_000_000, None);
         assert_eq!(steps().len(), 1);
         assert!(others.iter().all(|name| folder.path().join(name).is_file()));
     }

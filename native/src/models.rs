@@ -4,7 +4,7 @@ use crate::exit;
 use crate::files::{Bytes, map};
 use anyhow::{Context as _, Result};
 use avascope::device::OpenDevice;
-use avascope::train::{Files, LoadedModel, OpenError, open_model};
+use avascope::train::{Files, LoadedModel, OpenError, describe_checkpoint, open_model};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,13 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
         if is_bin(path) && tokenizer.is_none() {
             paths.extend(tokenizers_beside(path));
         }
+    } else if path.exists() {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "{source} is no plain file and no folder, and a model is looked into more than once: save what comes through it as a file, and name that"
+            ),
+        ));
     } else {
         return Err(exit::with_code(
             exit::USAGE,
@@ -95,10 +102,25 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
             OpenError::Several { .. } if tokenizer.is_none() => {
                 ": name the model's own file with --model, and a llama2.c model's tokenizer with --tokenizer"
             }
+            OpenError::NoModel { .. }
+                if path.is_file() && files.values().any(|bytes| is_checkpoint(bytes)) =>
+            {
+                return exit::with_code(
+                    exit::DATA,
+                    format!(
+                        "{source} is a checkpoint and no model: `avascope score`, `eval` and `inspect` take it as it is, `avascope train --resume-from {source}` goes on from it, and `avascope convert RUN FOLDER` makes a model of its run's folder"
+                    ),
+                );
+            }
             _ => "",
         };
         exit::with_code(exit::DATA, format!("{source}: {error}{way_out}"))
     })
+}
+
+/// Whether bytes are a checkpoint of this program.
+fn is_checkpoint(bytes: &[u8]) -> bool {
+    describe_checkpoint(bytes).is_ok()
 }
 
 /// A tokenizer that would not be read.

@@ -9,7 +9,7 @@
 use super::dataset::Sampler;
 use super::run::{LoadedModel, Run, fresh_adapter, fresh_head};
 use super::scorer::{Scorer, provenance};
-use super::trunk_digest::{hex, starts_digest, trunk_digest};
+use super::trunk_digest::{hex, reference_digest, starts_digest, trunk_digest};
 use super::{FinishReason, RunInfo, TrainConfig, TrainError, Trainable};
 use crate::credit::Credit;
 use crate::device::OpenDevice;
@@ -42,6 +42,10 @@ struct State {
     /// Of all of them; absent in files from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     frozen_sha256: Option<String>,
+    /// Of the reference policy, where the whole trunk trains and the method is held against what it was; absent in files
+    /// from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference_sha256: Option<String>,
     /// What tells the tokenizer from others; absent in files from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokenizer: Option<TokenizerMark>,
@@ -119,6 +123,7 @@ impl Run {
             times,
             frozen_digest: self.frozen_starts().await?,
             frozen_sha256: self.frozen_sha256().await?,
+            reference_sha256: self.reference_sha256().await?,
             tokenizer: Some(TokenizerMark::of(&self.model)),
         };
         let json = serde_json::to_string(&state)
@@ -191,6 +196,15 @@ impl Run {
         if !same {
             return differs(
                 "frozen trunk",
+                format!("`{}`", self.model.name),
+                format!("another one (`{}` when it began)", state.info.model),
+            );
+        }
+        if let Some(kept) = &state.reference_sha256
+            && self.reference_sha256().await?.as_ref() != Some(kept)
+        {
+            return differs(
+                "reference policy",
                 format!("`{}`", self.model.name),
                 format!("another one (`{}` when it began)", state.info.model),
             );
@@ -284,6 +298,18 @@ impl Run {
         Ok(Some(self.frozen_sha256.get_or_init(|| digest).clone()))
     }
 
+    /// The digest of the reference policy where nothing else tells it: the trunk itself trains. Worked out once.
+    async fn reference_sha256(&self) -> Result<Option<String>, TrainError> {
+        let (Trainable::Full, Some(reference)) = (&self.config.trainable, &self.reference) else {
+            return Ok(None);
+        };
+        if let Some(known) = self.reference_sha256.get() {
+            return Ok(Some(known.clone()));
+        }
+        let digest = reference_digest(reference).await?;
+        Ok(Some(self.reference_sha256.get_or_init(|| digest).clone()))
+    }
+
     /// What earlier versions read in its place.
     async fn frozen_starts(&self) -> Result<Option<String>, TrainError> {
         Ok(match self.config.trainable {
@@ -350,6 +376,14 @@ pub(super) async fn scorer(
     // As training did: the reference is the model as it came, with the adapter that it may bring.
     let needs_reference = objective.needs_reference() || credit.needs.reference;
     let reference = needs_reference.then(|| model.decoder.clone());
+    if let (Some(kept), Some(reference)) = (&state.reference_sha256, &reference)
+        && *kept != reference_digest(reference).await?
+    {
+        return Err(TrainError::Checkpoint(format!(
+            "its reference policy was another model than `{}`: open the model that its run began with (`{}`)",
+            model.name, state.info.model
+        )));
+    }
     if let Trainable::Lora(lora) = &state.config.trainable
         && model.decoder.lora.is_none()
     {

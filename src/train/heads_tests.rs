@@ -438,6 +438,33 @@ fn frozen_states_are_not_shared_between_a_q_head_and_the_lm_head() {
     assert_ne!(key(without_ptq("ava_p")), key(lm));
 }
 
+/// Where the whole trunk trains nothing else in a checkpoint tells the policy that a method was held against.
+#[test]
+fn a_reference_policy_belongs_to_its_checkpoint() {
+    let mut run = new_run("dpo", json!({}), Trainable::Full, 0);
+    steps(&mut run, 2);
+    let bytes = block_on(run.checkpoint()).expect("a checkpoint");
+    let mut same = new_run("dpo", json!({}), Trainable::Full, 0);
+    block_on(same.restore(&bytes)).expect("the same reference");
+
+    let device = cpu();
+    let mut model = world_model(&device.device).expect("the built-in model");
+    model.decoder.weights = model.decoder.weights.map_each(|name, w| match w {
+        Weight::Vector(t) if name == "model.norm.weight" => Weight::Vector(t * 1.01),
+        w => w,
+    });
+    let rows: Rows = world_rows(40, 7, false);
+    let (train, held_out) = split_by_hash(rows, 0.3, "testing");
+    let config = run.config().clone();
+    let mut other =
+        Run::new(config, model.clone(), train, held_out, device.clone()).expect("a run");
+    let error = block_on(other.restore(&bytes)).expect_err("refused");
+    assert!(error.to_string().contains("reference policy"), "{error}");
+    let error = block_on(Scorer::from_checkpoint(model, &bytes, device)).err();
+    let said = error.map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.contains("reference policy"), "{said}");
+}
+
 /// Seeds decide what heads begin with and in which order rows come; the states of a frozen trunk are the same.
 #[test]
 fn frozen_states_are_shared_between_seeds() {

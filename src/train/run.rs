@@ -61,6 +61,8 @@ pub struct Run {
     pub(super) stale: usize,
     /// The frozen part's digest, once a checkpoint asked for it.
     pub(super) frozen_sha256: OnceLock<String>,
+    /// The reference policy's, likewise.
+    pub(super) reference_sha256: OnceLock<String>,
 }
 
 /// Share of unknown tokens in answers above which a run warns.
@@ -267,6 +269,7 @@ impl Run {
             best_step: None,
             stale: 0,
             frozen_sha256: OnceLock::new(),
+            reference_sha256: OnceLock::new(),
         })
     }
 

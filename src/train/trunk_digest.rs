@@ -2,7 +2,7 @@
 
 use super::run::LoadedModel;
 use super::{TrainError, Trainable, host};
-use crate::model::{Weight, Weights};
+use crate::model::{Decoder, Weight, Weights};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 over the names, shapes and numbers of every tensor that does not train. Two trunks that differ in one number,
@@ -11,8 +11,18 @@ pub(super) async fn trunk_digest(
     model: &LoadedModel,
     trainable: &Trainable,
 ) -> Result<String, TrainError> {
+    digest_of(frozen(model, trainable)).await
+}
+
+/// The same over all of a reference policy: what a run in which the whole trunk trains was held against.
+pub(super) async fn reference_digest(reference: &Decoder) -> Result<String, TrainError> {
+    let adapter = reference.lora.iter().flat_map(|lora| lora.weights.iter());
+    digest_of(reference.weights.iter().chain(adapter)).await
+}
+
+async fn digest_of(tensors: impl Iterator<Item = (&str, &Weight)>) -> Result<String, TrainError> {
     let mut digest = Sha256::new();
-    for (name, weight) in frozen(model, trainable) {
+    for (name, weight) in tensors {
         digest.update(format!("{name} {:?} ", weight.shape()));
         let values = match weight {
             Weight::Vector(t) => super::read(t.clone().inner()).await?,

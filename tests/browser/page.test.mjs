@@ -35,13 +35,16 @@ for (const mode of Object.keys(MODES)) {
       await screenshot('untrained');
 
       await blocks.reset();
+      const clicked = await page.evaluate(() => performance.now());
       await by(page, 'start').click();
+      await page.waitForFunction(() =>
+        [...document.querySelectorAll('[data-testid="token"]')].some((token) => Number(token.dataset.mean) !== 0),
+      );
+      const learned = (await page.evaluate(() => performance.now())) - clicked;
+      console.log(`${mode}: first learned colour ${(learned / 1000).toFixed(1)} s after Start`);
       await page.waitForFunction(
         (steps) => Number.parseInt(document.querySelector('[data-testid="step-count"]')?.textContent ?? '0', 10) >= steps,
         STEPS[mode],
-      );
-      await page.waitForFunction(() =>
-        [...document.querySelectorAll('[data-testid="token"]')].some((token) => Number(token.dataset.mean) !== 0),
       );
       await by(page, 'pause').click();
       await page.waitForFunction(() => /training \d+ %/.test(document.querySelector('[data-testid="chart-accuracy"]')?.textContent ?? ''));

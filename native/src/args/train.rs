@@ -119,7 +119,8 @@ pub struct TrainArgs {
     /// Most held-out rows in an evaluation; 0 takes all [default: 200]
     #[arg(help_heading = "Run folder and output", long, value_name = "N")]
     pub eval_rows: Option<usize>,
-    /// Steps between checkpoints; 0 writes one at the end only [default: those of --eval-steps]
+    /// Steps between checkpoints; 0 writes one at the end only. With --early-stopping-patience every new best step is saved,
+    /// too [default: those of --eval-steps]
     #[arg(help_heading = "Run folder and output", long, value_name = "N")]
     pub save_steps: Option<usize>,
     /// Checkpoints that are kept, the newest ones; with --early-stopping-patience the best one beside them. 0 keeps all

@@ -4,7 +4,7 @@ use super::file_record::FileRecord;
 use super::run_files::OpenRun;
 use super::{open_device, print_line, wait};
 use crate::args::{ConvertArgs, ModelArgs, RunArgs};
-use crate::folder::write_atomic;
+use crate::folder::{is_part_of_run, write_atomic};
 use crate::talk::say;
 use crate::{exit, models};
 use anyhow::Result;
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Writes a model, or what a run made of it, as a Hugging Face directory: config.json, model.safetensors (f32), tokenizer.json and its config.
 pub fn run(args: ConvertArgs) -> Result<()> {
-    if args.to.join("run.toml").exists() || args.to.join("checkpoints").exists() {
+    let is_run = args.to.join("run.toml").exists() || args.to.join("checkpoints").exists();
+    if is_run || is_part_of_run(&args.to) {
         return Err(exit::with_code(
             exit::USAGE,
             format!(

@@ -82,10 +82,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
         truths::print(&results, provenance)?;
     }
     if let Some(threshold) = args.min_accuracy {
-        let accuracy = figures
-            .iter()
-            .find(|f| f.name == "pair accuracy")
-            .and_then(|f| f.metric.value);
+        let figure = figures.iter().find(|f| f.name == "pair accuracy");
+        let accuracy = figure.and_then(|f| f.metric.value);
+        let undefined = figure.and_then(|f| f.metric.undefined.as_deref());
         if accuracy.is_none_or(|accuracy| accuracy < threshold) {
             return Err(exit::with_code(
                 exit::BELOW_THRESHOLD,
@@ -94,7 +93,8 @@ pub fn run(args: EvalArgs) -> Result<()> {
                         "the pair accuracy is {accuracy}, and at least {threshold} was asked for"
                     ),
                     None => format!(
-                        "there are no pairs, and a pair accuracy of at least {threshold} was asked for"
+                        "the pair accuracy is {}, and at least {threshold} was asked for",
+                        undefined.unwrap_or("undefined: there are no pairs")
                     ),
                 },
             ));

@@ -228,6 +228,16 @@ impl OpenRun {
                     "it is the same checkpoint as another member, and adds nothing".into(),
                 );
             }
+            let rows = &member.summary.info.data_fingerprint;
+            let twin = |run: &Self| {
+                run.summary.config.seed == other.seed && run.summary.info.data_fingerprint == *rows
+            };
+            if twin(self) || self.members.iter().any(twin) {
+                say!(
+                    "warning   {} has the seed and the rows of another member: two states of one training differ by little, and ignorance comes out too small",
+                    folder.display()
+                );
+            }
             if self.summary.info.data_fingerprint != member.summary.info.data_fingerprint {
                 say!(
                     "warning   {} trained on other rows than {}: their spread is not that of the seed alone",
@@ -367,7 +377,7 @@ impl OpenRun {
         self.usable(self.read_rows(data, limit)?)
     }
 
-    /// Refuses an output that replaces the rows that are read.
+    /// Refuses an output that replaces the rows that are read, or a file of this or another run.
     pub fn refuse_inputs(&self, out: Option<&Path>, data: Option<&str>) -> Result<()> {
         let rows = data.map_or_else(|| self.held_out_path(), PathBuf::from);
         folder::refuse_inputs(out, &[&rows, &self.checkpoint_path])

@@ -10,7 +10,7 @@ use crate::{exit, models};
 use anyhow::{Context as _, Result};
 use avascope::objective::RowKind;
 use avascope::plain::plain_words;
-use avascope::train::{Event, Run, Trainable};
+use avascope::train::{Event, Run, Trainable, checkpoint_digest};
 use avascope::world::rows_to_jsonl;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,6 +27,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let start = args.resume_from.as_deref().map(Checkpoint::open);
     let start = start.transpose()?;
     let mut file = resolve(&args, start.as_ref())?;
+    if let Some(start) = &start {
+        start.check_method(&file.train.method)?;
+    }
     let objective = file.train.check()?;
     let demonstrations = objective.rows() == RowKind::Demonstrations;
     if file.against.is_some() && !objective.takes_unpaired() {
@@ -76,11 +79,19 @@ pub fn run(args: TrainArgs) -> Result<()> {
         Some(folder) => folder,
         None => open_folder(&out, false)?,
     };
-    if args.resume
-        && let Some(last) = folder.checkpoints().last()
-    {
-        let bytes = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
-        wait(run.restore(&bytes)).with_context(|| last.display().to_string())?;
+    let last = match args.resume {
+        true => Checkpoint::newest(&out).map_err(|error| Checkpoint::or_older(error, &out))?,
+        false => None,
+    };
+    if let Some(last) = last {
+        let restored = wait(run.restore(&last.bytes));
+        if let Err(error) = restored.with_context(|| last.path.display().to_string()) {
+            // Settings, rows or a model that do not fit are no damage.
+            return Err(match checkpoint_digest(&last.bytes) {
+                Ok(_) => error,
+                Err(_) => Checkpoint::or_older(error, &out),
+            });
+        }
         refuse_steps_back(&run, &out)?;
         forget_after(&folder, run.steps_taken())?;
     } else {
@@ -213,7 +224,12 @@ fn drive(run: &mut Run, folder: &RunFolder, keep: usize, args: &TrainArgs) -> Re
         Some(before) => (before + 1).saturating_mul(save_steps),
         None => usize::MAX,
     };
-    if run.finished().is_none() && next >= run.config().steps && !args.quiet {
+    // Where early stopping looks for the best step, that one is saved.
+    let best_is_saved = run.config().early_stopping_patience > 0
+        && run.config().eval_steps < run.config().steps
+        && !run.held_out().is_empty();
+    let nothing = next >= run.config().steps && !best_is_saved;
+    if run.finished().is_none() && nothing && !args.quiet {
         say!(
             "note      nothing is saved before the end, except at Ctrl-C; --save-steps N saves every N steps"
         );
@@ -225,7 +241,7 @@ fn drive(run: &mut Run, folder: &RunFolder, keep: usize, args: &TrainArgs) -> Re
         let step = run.steps_taken();
         let name = checkpoint_name(step);
         folder.write(&name, &wait(run.checkpoint())?)?;
-        folder.keep_newest(keep, run.best_step());
+        folder.keep_newest(keep, step, run.best_step());
         Ok(Event::Checkpoint { step, name })
     };
     while run.finished().is_none() {
@@ -235,7 +251,10 @@ fn drive(run: &mut Run, folder: &RunFolder, keep: usize, args: &TrainArgs) -> Re
         advanced?;
         let step = run.steps_taken();
         let stop = interrupted.load(Ordering::SeqCst);
-        if stop || run.finished().is_some() || (save_steps > 0 && step.is_multiple_of(save_steps)) {
+        let due = save_steps > 0 && step.is_multiple_of(save_steps);
+        // The best step so far, which is kept for whoever wants it of a run that stops early, need not be due.
+        let best = run.best_step() == Some(step);
+        if stop || run.finished().is_some() || due || best {
             tell(&save(run)?)?;
             saved = Some(step);
         }

@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use memmap2::Mmap;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -31,6 +32,51 @@ impl Deref for Bytes {
 /// # Errors
 /// When the file cannot be read.
 pub fn map(path: &Path) -> Result<Bytes> {
+    map_or(path, |file, bytes| file.read_to_end(bytes).map(drop))
+}
+
+/// [`map`] of a safetensors file. What cannot be mapped is read no further than it says itself that it goes: a device may
+/// never end. What is wrong with the bytes is for their reader to say.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn map_safetensors(path: &Path) -> Result<Bytes> {
+    map_or(path, read_safetensors)
+}
+
+/// Longest header that is read: the reader of the format takes none that is longer.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Reads the length of the header, the header, and as many bytes as its tensors take; and one more where there is one, so
+/// that a file that goes on behind its tensors is told from a whole one. Ends early where that makes no sense.
+fn read_safetensors(from: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    Read::by_ref(from).take(8).read_to_end(bytes)?;
+    let Ok(length) = <[u8; 8]>::try_from(bytes.as_slice()) else {
+        return Ok(());
+    };
+    let length = u64::from_le_bytes(length);
+    if length == 0 || length > LONGEST_HEADER {
+        return Ok(());
+    }
+    Read::by_ref(from).take(length).read_to_end(bytes)?;
+    let header = serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(&bytes[8..]);
+    let Ok(header) = header else {
+        return Ok(());
+    };
+    let ends = header
+        .values()
+        .filter_map(|tensor| tensor["data_offsets"][1].as_u64());
+    let end = ends.max().unwrap_or(0);
+    Read::by_ref(from)
+        .take(end.saturating_add(1))
+        .read_to_end(bytes)?;
+    Ok(())
+}
+
+fn map_or(
+    path: &Path,
+    read: impl FnOnce(&mut File, &mut Vec<u8>) -> io::Result<()>,
+) -> Result<Bytes> {
     let failed = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(failed)?;
     // SAFETY: the bytes are only read, and only as long as the map lives. Nothing keeps other programs from the file: one
@@ -41,7 +87,7 @@ pub fn map(path: &Path) -> Result<Bytes> {
         Ok(map) if !map.is_empty() => Ok(Bytes::Mapped(map)),
         _ => {
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).with_context(failed)?;
+            read(&mut file, &mut bytes).with_context(failed)?;
             Ok(Bytes::Read(bytes))
         }
     }
@@ -76,6 +122,30 @@ mod tests {
         assert!(map(&path).unwrap().is_empty());
         assert!(map(&folder.path().join("none")).is_err());
         assert!(map(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_stream_is_read_as_far_as_its_header_says_and_one_byte_more() {
+        let read = |start: &[u8]| {
+            let mut bytes = Vec::new();
+            let mut endless = start.chain(io::repeat(0));
+            read_safetensors(&mut endless, &mut bytes).unwrap();
+            bytes.len()
+        };
+        assert_eq!(read(b""), 8);
+        assert_eq!(read(&[255; 8]), 8);
+        let file = |header: &str| {
+            let length = header.len() as u64;
+            [&length.to_le_bytes()[..], header.as_bytes()].concat()
+        };
+        assert_eq!(read(&file("no header")), 17);
+        assert_eq!(read(&file("{} ")), 12);
+        let header = r#"{"__metadata__":{"a":"b"},"t":{"dtype":"F32","shape":[3],"data_offsets":[8,20]},"u":{"data_offsets":[0,8]}}"#;
+        assert_eq!(read(&file(header)), 8 + header.len() + 20 + 1);
+        // One that ends before that is cut there.
+        let mut bytes = Vec::new();
+        read_safetensors(&mut &file(header)[..30], &mut bytes).unwrap();
+        assert_eq!(bytes.len(), 30);
     }
 
     #[cfg(unix)]

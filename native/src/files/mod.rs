@@ -4,7 +4,7 @@
 mod mapped;
 mod parquet;
 
-pub use mapped::{Bytes, map};
+pub use mapped::{Bytes, map, map_safetensors};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use avascope::data::{DataError, Problem, Rows, read_json_report, read_strict, read_values_report};

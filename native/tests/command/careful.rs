@@ -2,9 +2,10 @@
 //! tokenizers that do not fit.
 
 use crate::support::*;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 /// A run of a few steps in `run`, and its rows in `rows.jsonl`.
@@ -73,6 +74,111 @@ fn outputs_go_through_pipes_and_links_and_never_over_their_input() {
             .says(&["choose another --out"]);
     }
     assert_eq!(fs::read(here.join("rows.jsonl")).unwrap(), before);
+}
+
+/// Every file under a folder with its bytes.
+fn files_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path => {
+                    let bytes = fs::read(&path).unwrap();
+                    found.insert(path, bytes);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_output_never_takes_the_place_of_a_file_of_a_run() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let words = format!("{} -q --steps 2 --save-steps 1", tiny("run"));
+    avascope(here, &words, &[]).code(0);
+    avascope(
+        here,
+        &format!("{} -q --steps 2 --seed 1", tiny("other")),
+        &[],
+    )
+    .code(0);
+    let rows = avascope(here, "data world --rows 10", &[]).code(0).out;
+    fs::write(here.join("rows.jsonl"), rows).unwrap();
+    let score = "score run --device cpu --limit 1 --out";
+    let before = files_of(&here.join("run"));
+    for out in [
+        "run/run.toml",
+        "run/held_out.jsonl",
+        "run/metrics.jsonl",
+        "run/.lock",
+        "run/final/reward_head.safetensors",
+        "run/final/../run.toml",
+        "run/checkpoints/step-000001.safetensors",
+        "run/checkpoints/step-000002.safetensors",
+    ] {
+        for words in [
+            score,
+            "laplace run --device cpu --out",
+            "score other --device cpu --limit 1 --out",
+            "data doubtful rows.jsonl --device cpu --ensemble run other --out",
+        ] {
+            avascope(here, words, &[out])
+                .code(2)
+                .says(&[out, "choose another --out"]);
+        }
+    }
+    for to in ["run/checkpoints", "run/final", "run/./checkpoints/."] {
+        avascope(here, "convert run", &[to])
+            .code(2)
+            .says(&["is a run's folder"]);
+    }
+    assert!(files_of(&here.join("run")) == before);
+    // Files under other names are a person's own, and so are those beside no run.
+    fs::create_dir(here.join("final")).unwrap();
+    for out in [
+        "run/scores.jsonl",
+        "run/checkpoints/mine.jsonl",
+        "final/mine.jsonl",
+    ] {
+        for _ in 0..2 {
+            avascope(here, score, &[out]).code(0);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_model_is_called_by_what_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    small_run(here);
+    let checkpoint = "run/checkpoints/step-000002.safetensors";
+    fs::copy(here.join(checkpoint), here.join("c.safetensors")).unwrap();
+    avascope(here, "convert c.safetensors out", &[])
+        .code(3)
+        .says(&[
+            "c.safetensors is a checkpoint",
+            "avascope score",
+            "--resume-from",
+            "avascope convert RUN",
+        ]);
+    assert!(!here.join("out").exists());
+    if cfg!(unix) {
+        let made = std::process::Command::new("mkfifo")
+            .arg(here.join("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        let train = "train --model pipe --data rows.jsonl --device cpu --out none";
+        let told = avascope(here, train, &[]).code(2).says(&["no plain file"]);
+        assert!(!told.err.contains("there is no model"), "{}", told.err);
+    }
+    let help = avascope(here, "train --help", &[]).code(0).out;
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let said = "must not be changed while it is in use";
+    assert!(words.join(" ").contains(said), "{help}");
 }
 
 #[test]

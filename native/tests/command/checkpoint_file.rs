@@ -198,6 +198,11 @@ fn what_a_checkpoint_alone_does_not_hold_is_asked_for_and_held_against_it() {
             ["rows of world are not those", "avascope data world"],
         ),
         (
+            format!("{train} {NAME} --method ava_d"),
+            3,
+            ["its method is `ava_p`", "`ava_d` is asked for"],
+        ),
+        (
             format!("{train} rows.jsonl"),
             3,
             ["rows.jsonl", "the checkpoint cannot be used"],
@@ -251,4 +256,41 @@ fn what_a_checkpoint_alone_does_not_hold_is_asked_for_and_held_against_it() {
         .code(2)
         .says(&["the built-in world draws", "--data"]);
     avascope(here, &format!("{score} --data rows.jsonl"), &[]).code(0);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_checkpoint_comes_through_a_pipe_and_a_device_that_never_ends_is_left_early() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    straight(here, "");
+    let score = "score --device cpu --limit 2";
+    let expected = avascope(here, score, &[NAME]).code(0).out;
+    let pipe = here.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let bytes = fs::read(here.join(NAME)).unwrap();
+    let through = |bytes: Vec<u8>| {
+        let pipe = pipe.clone();
+        let writer = std::thread::spawn(move || fs::write(pipe, bytes));
+        let done = avascope(here, score, &["pipe"]);
+        // The reader may leave before the last byte is written.
+        let _ = writer.join().unwrap();
+        done
+    };
+    assert_eq!(through(bytes.clone()).code(0).out, expected);
+    // What goes on behind the last tensor, or ends before it, is no checkpoint.
+    let longer = [&bytes[..], &[0; 200_000]].concat();
+    for broken in [longer, bytes[..bytes.len() - 1].to_vec()] {
+        through(broken)
+            .code(3)
+            .says(&["pipe", "the checkpoint cannot be used"]);
+    }
+    let train = "train --device cpu --out no --resume-from";
+    for words in [score, train] {
+        avascope(here, words, &["/dev/zero"])
+            .code(3)
+            .says(&["/dev/zero", "the checkpoint cannot be used"]);
+    }
+    assert!(!here.join("no").exists());
 }

@@ -80,6 +80,152 @@ fn a_run_from_before_there_was_a_limit_keeps_all_of_its_checkpoints() {
 }
 
 #[test]
+fn the_best_step_is_saved_and_kept_where_saving_and_measuring_are_out_of_step() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    // Nothing moves at a rate of zero: the first evaluation is the best, and the second after it is the last.
+    for (out, save, written, kept) in [
+        (
+            "three",
+            "--save-steps 3",
+            &[3u64, 4, 6, 9, 12][..],
+            &[4usize, 9, 12][..],
+        ),
+        ("none", "--save-steps 0", &[4, 12], &[4, 12]),
+    ] {
+        let words = format!(
+            "{} --steps 40 --learning-rate 0 --early-stopping-patience 2 {save}",
+            tiny(out).replace("--eval-steps 5", "--eval-steps 4")
+        );
+        let done = avascope(here, &words, &[]).code(0);
+        let run = here.join(out);
+        assert_eq!(said(&run), written, "{save}");
+        assert_eq!(steps(&run), kept, "{save}");
+        let warned = done.err.contains("nothing is saved before the end");
+        assert!(!warned, "{}", done.err);
+        let best = format!("{out}/checkpoints/step-000004.safetensors");
+        avascope(here, "score --device cpu --limit 1", &[&best]).code(0);
+    }
+}
+
+#[test]
+fn a_stray_file_under_a_checkpoints_name_costs_no_checkpoint_and_is_not_gone_on_from() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let run = here.join("run");
+    let words = format!("{} -q --steps 10", tiny("run"));
+    avascope(here, &words, &[]).code(0);
+    assert_eq!(steps(&run), [5, 10]);
+    let at = |name: &str| run.join("checkpoints").join(name);
+    let own = at("step-000005.safetensors");
+    // Names that the run itself never writes, and a folder, are nothing to it.
+    let others = ["step-99.safetensors", "step-0000099.safetensors"];
+    for name in others {
+        fs::copy(&own, at(name)).unwrap();
+    }
+    let folder = at("step-000099.safetensors");
+    fs::create_dir(&folder).unwrap();
+    let resume = "train -q --device cpu --out run --save-total-limit 1 --resume --steps";
+    avascope(here, resume, &["15"]).code(0);
+    let is_there = |step: usize| at(&format!("step-{step:06}.safetensors")).is_file();
+    assert!(is_there(15) && !is_there(10) && !is_there(5));
+    assert!(folder.is_dir() && others.iter().all(|name| at(name).is_file()));
+    fs::remove_dir(&folder).unwrap();
+
+    // One under a name that the run might write holds another step than that says.
+    let stray = at("step-000100.safetensors");
+    fs::copy(at("step-000015.safetensors"), &stray).unwrap();
+    for words in [
+        "score run --device cpu --limit 1",
+        "eval run --device cpu --limit 1",
+        "train -q --device cpu --out run --resume --steps 20",
+    ] {
+        avascope(here, words, &[]).code(3).says(&[
+            "step-000100.safetensors holds step 15",
+            "its name says step 100",
+            "Move it",
+            "by hand",
+        ]);
+    }
+    let score = "score --device cpu --limit 1";
+    avascope(here, score, &["run/checkpoints/step-000100.safetensors"]).code(0);
+    let named = "run --checkpoint run/checkpoints/step-000100.safetensors";
+    avascope(here, &format!("{score} {named}"), &[]).code(0);
+    // Beside a run that is under way it stays, and so does what the run writes.
+    fs::remove_file(&stray).unwrap();
+    for name in others {
+        fs::remove_file(at(name)).unwrap();
+    }
+    let words = format!(
+        "{} --steps 1000000 --save-total-limit 2 --json",
+        tiny("long").replace("--eval-steps 5", "--eval-steps 0 --save-steps 2")
+    );
+    let mut child = start(here, &words, "\"type\":\"checkpoint\"");
+    let long = here.join("long");
+    let name = "checkpoints/step-900000.safetensors";
+    fs::copy(at("step-000015.safetensors"), long.join(name)).unwrap();
+    let own = || -> Vec<usize> {
+        let kept = steps(&long).into_iter();
+        kept.filter(|step| *step != 900_000).collect()
+    };
+    let before = own().last().copied().unwrap_or_default();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while own().last().is_none_or(|last| *last < before + 10) {
+        assert!(Instant::now() < patience, "{:?}", steps(&long));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Between a write and what it takes away there is one more.
+    let (own, kept) = (own(), steps(&long));
+    assert!((2..=3).contains(&own.len()), "{own:?}");
+    assert_eq!(kept.last(), Some(&900_000));
+}
+
+#[test]
+fn a_newest_checkpoint_that_is_damaged_leads_to_the_one_before_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    let words = format!(
+        "{} -q --steps 12 --save-steps 4 --save-total-limit 0",
+        tiny("run")
+    );
+    avascope(here, &words, &[]).code(0);
+    let run = here.join("run");
+    let at = |step: usize| run.join(format!("checkpoints/step-{step:06}.safetensors"));
+    let (good, older) = (fs::read(at(12)).unwrap(), fs::read(at(8)).unwrap());
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let resume = "train -q --device cpu --out run --resume";
+    let on = |step: usize| {
+        format!("train --resume-from run/checkpoints/step-{step:06}.safetensors --out OTHER")
+    };
+    for bytes in [&good[..good.len() / 2], &flipped[..]] {
+        fs::write(at(12), bytes).unwrap();
+        avascope(here, resume, &[]).code(3).says(&[
+            "step-000012.safetensors",
+            "the checkpoint cannot be used",
+            "step-000008.safetensors beside it is whole",
+            &on(8),
+        ]);
+    }
+    // One that is damaged itself is not named.
+    fs::write(at(8), &older[..100]).unwrap();
+    avascope(here, resume, &[]).code(3).says(&[&on(4)]);
+    fs::remove_file(at(4)).unwrap();
+    let none = avascope(here, resume, &[]).code(3);
+    assert!(!none.err.contains("--resume-from"), "{}", none.err);
+    // The way that it names works; and settings that do not fit are no damage.
+    fs::write(at(8), &older).unwrap();
+    let words = on(8).replace("OTHER", "other --config run/run.toml -q");
+    avascope(here, &words, &[]).code(0);
+    assert_eq!(steps(&here.join("other")), [8, 12]);
+    fs::write(at(12), &good).unwrap();
+    let other = avascope(here, resume, &["--batch-size", "5"]).code(3);
+    let other = other.says(&["`batch_size`"]);
+    assert!(!other.err.contains("is whole"), "{}", other.err);
+}
+
+#[test]
 fn when_checkpoints_are_written_is_no_other_setting() {
     let scratch = tempfile::tempdir().unwrap();
     let here = scratch.path();

@@ -389,3 +389,31 @@ fn help_into_a_full_disk_is_an_error() {
         done(output).code(4).says(&["standard output"]);
     }
 }
+
+#[test]
+fn pairs_that_are_ties_and_pairs_that_are_few_are_said() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = scratch.path();
+    small_run(here);
+    let row = |label: f64| {
+        format!(
+            "{{\"prompt\":\"the cat\",\"chosen\":\"was kind\",\"rejected\":\"was rude\",\"label\":{label}}}\n"
+        )
+    };
+    fs::write(here.join("ties.jsonl"), row(0.5).repeat(3)).unwrap();
+    let words = "eval run --device cpu --data ties.jsonl";
+    let ties = avascope(here, words, &["--min-accuracy", "0.9"]).code(1);
+    assert!(ties.err.contains("all 3 pairs are ties"), "{}", ties.err);
+    assert!(ties.out.contains("correlation of sum with length"));
+    fs::write(here.join("one.jsonl"), row(1.0)).unwrap();
+    let one = avascope(here, "eval run --device cpu --data one.jsonl --json", &[]).code(0);
+    let one: serde_json::Value = serde_json::from_str(&one.out).unwrap();
+    let figures = one["figures"].as_array().unwrap();
+    let accuracy = figures
+        .iter()
+        .find(|figure| figure["name"] == "pair accuracy")
+        .unwrap();
+    assert!(accuracy.get("interval").is_none(), "{accuracy}");
+    let note = accuracy["note"].as_str().unwrap();
+    assert!(note.contains("too few for an interval"), "{note}");
+}

@@ -31,6 +31,9 @@ pub(super) fn all(
     Ok(figures)
 }
 
+/// Fewest pairs whose share gets an interval.
+const LEAST_PAIRS: usize = 10;
+
 /// Makes figures of one group.
 struct Group {
     name: &'static str,
@@ -59,7 +62,8 @@ impl Group {
 fn answers(records: &[TokenRewardRecord], ranking: ScoreKind) -> Result<Vec<Figure>> {
     let mut group = Group::new("answers (in brackets: 95 % bootstrap intervals over rows)");
     let pairs = train::judged_pairs(records);
-    if pairs.is_empty() {
+    let all = train::pairs(records).len();
+    if all == 0 {
         if let Some(sets) = TwoSets::of(records, ranking) {
             group.add(
                 "pair accuracy",
@@ -74,11 +78,31 @@ fn answers(records: &[TokenRewardRecord], ranking: ScoreKind) -> Result<Vec<Figu
         }
         return Ok(group.figures);
     }
-    let bootstrap = Bootstrap::default();
-    let undecided = match train::pairs(records).len() - pairs.len() {
+    let length = |record: &TokenRewardRecord| record.answer.chars().count() as f64;
+    let (scores, lengths): (Vec<f64>, Vec<f64>) = records
+        .iter()
+        .map(|r| (f64::from(r.score.sum), length(r)))
+        .unzip();
+    let follows_length = pearson(&scores, &lengths)?;
+    if pairs.is_empty() {
+        let reason = format!("by their labels all {all} pairs are ties");
+        group.add("pair accuracy", Metric::undefined(reason), None);
+        group.add("correlation of sum with length", follows_length, None);
+        return Ok(group.figures);
+    }
+    // A share of a few pairs has no interval that means anything: one of one would be certain.
+    let few = pairs.len() < LEAST_PAIRS;
+    let bootstrap = match few {
+        true => Bootstrap::OFF,
+        false => Bootstrap::default(),
+    };
+    let mut undecided = match all - pairs.len() {
         0 => String::new(),
         n => format!("; ties by label left out: {n}"),
     };
+    if few {
+        undecided.push_str(&format!("; {} pairs, too few for an interval", pairs.len()));
+    }
     for (name, kind) in [
         ("last", ScoreKind::Last),
         ("sum", ScoreKind::Sum),
@@ -101,7 +125,6 @@ fn answers(records: &[TokenRewardRecord], ranking: ScoreKind) -> Result<Vec<Figu
             group.add(&format!("pair accuracy, {name}"), metric, None);
         }
     }
-    let length = |record: &TokenRewardRecord| record.answer.chars().count() as f64;
     let (chosen, rejected): (Vec<f64>, Vec<f64>) =
         pairs.iter().map(|(a, b)| (length(a), length(b))).unzip();
     let longer = pair_accuracy(&chosen, &rejected)?;
@@ -114,15 +137,7 @@ fn answers(records: &[TokenRewardRecord], ranking: ScoreKind) -> Result<Vec<Figu
             longer.ties
         )),
     );
-    let (scores, lengths): (Vec<f64>, Vec<f64>) = records
-        .iter()
-        .map(|r| (f64::from(r.score.sum), length(r)))
-        .unzip();
-    group.add(
-        "correlation of sum with length",
-        pearson(&scores, &lengths)?,
-        None,
-    );
+    group.add("correlation of sum with length", follows_length, None);
     Ok(group.figures)
 }
 

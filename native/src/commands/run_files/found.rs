@@ -5,7 +5,7 @@ use crate::args::RunArgs;
 use crate::files::Bytes;
 use crate::{exit, files, folder};
 use anyhow::{Context as _, Result};
-use avascope::train::{CheckpointSummary, describe_checkpoint};
+use avascope::train::{CheckpointSummary, TrainError, checkpoint_digest, describe_checkpoint};
 use std::path::{Path, PathBuf};
 
 /// A run's settings and one of its checkpoints.
@@ -36,13 +36,62 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read, or is no checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = files::map(path)?;
+        let bytes = files::map_safetensors(path)?;
         let summary = describe_checkpoint(&bytes).with_context(|| path.display().to_string())?;
         Ok(Self {
             path: path.to_path_buf(),
             bytes,
             summary,
         })
+    }
+
+    /// Opens the newest checkpoint of a run's folder, if it has one.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; and one that holds another step than its name says, since by their names the newest is told.
+    pub fn newest(run: &Path) -> Result<Option<Self>> {
+        let newest = folder::checkpoints(run).pop();
+        newest.map(|path| Self::open_own(&path)).transpose()
+    }
+
+    /// Opens a checkpoint under the name that its run gave it.
+    fn open_own(path: &Path) -> Result<Self> {
+        let checkpoint = Self::open(path)?;
+        let step = checkpoint.summary.step;
+        match folder::step_of(path) {
+            Some(named) if named != step => Err(exit::with_code(
+                exit::DATA,
+                format!(
+                    "{0} holds step {step}, and its name says step {named}: no run wrote it under that name. Move it out of that folder, or name it by hand as a file (`avascope score {0}`, `avascope train --resume-from {0} --out OTHER`)",
+                    path.display()
+                ),
+            )),
+            _ => Ok(checkpoint),
+        }
+    }
+
+    /// An error about the newest checkpoint of a run, with the newest one beside it that is whole and the way to go on from
+    /// that. Errors of another kind than damage, which an older one would not mend, stay as they are.
+    pub fn or_older(error: anyhow::Error, run: &Path) -> anyhow::Error {
+        if error.downcast_ref::<TrainError>().is_none() {
+            return error;
+        }
+        let mut found = folder::checkpoints(run);
+        found.pop();
+        let is_whole = |path: &PathBuf| {
+            Self::open_own(path).is_ok_and(|older| checkpoint_digest(&older.bytes).is_ok())
+        };
+        match found.into_iter().rev().find(is_whole) {
+            None => error,
+            Some(older) => exit::with_code(
+                exit::code_of(&error),
+                format!(
+                    "{error:#}. {0} beside it is whole: go on from that in another folder with `avascope train --resume-from {0} --out OTHER --config {1}`",
+                    older.display(),
+                    run.join("run.toml").display()
+                ),
+            ),
+        }
     }
 
     /// What to tell a person who must name the model.
@@ -55,6 +104,22 @@ impl Checkpoint {
                 self.summary.info.model
             ),
         )
+    }
+
+    /// Refuses another method than the one that the checkpoint's run trains: its rows, too, may be others, but they are not
+    /// the cause.
+    pub fn check_method(&self, wanted: &str) -> Result<()> {
+        let own = &self.summary.config.method;
+        if own == wanted {
+            return Ok(());
+        }
+        Err(exit::with_code(
+            exit::DATA,
+            format!(
+                "{}: its method is `{own}`, and `{wanted}` is asked for; a run goes on with its own method: leave --method out, or begin another run without --resume-from",
+                self.path.display()
+            ),
+        ))
     }
 
     /// What to tell a person whose rows are not those that trained it.
@@ -113,9 +178,9 @@ impl Found {
             ));
         }
         let file = RunFile::of_run(&run_file)?;
-        let path = match &args.checkpoint {
-            Some(path) => path.clone(),
-            None => folder::checkpoints(&folder).pop().ok_or_else(|| {
+        let checkpoint = match &args.checkpoint {
+            Some(path) => Checkpoint::open(path)?,
+            None => Checkpoint::newest(&folder)?.ok_or_else(|| {
                 exit::with_code(
                     exit::DATA,
                     format!(
@@ -127,7 +192,7 @@ impl Found {
         };
         Ok(Self {
             file,
-            checkpoint: Checkpoint::open(&path)?,
+            checkpoint,
             folder,
             alone: false,
         })
