@@ -148,8 +148,9 @@ test('a checkpoint of another method and plan brings its own into the controls, 
     await stepTo(page, 2);
     await status(page, 'Ended');
     await page.setInputFiles('[data-testid="checkpoint-file"]', file);
-    rmSync(folder, { recursive: true });
     await status(page, 'step 3 of 1000');
+    // Not before the page has read it.
+    rmSync(folder, { recursive: true });
     await status(page, 'Paused');
     assert.equal(await by(page, 'method').inputValue(), 'ava_d');
     assert.equal(await by(page, 'steps').inputValue(), '1000');

@@ -165,11 +165,25 @@ fn reports_are_data_on_standard_output_and_codes_say_how_it_went() {
             .unwrap_or_else(|| panic!("no figure `{name}` in {report}"))
             .clone()
     };
-    let accuracy = named("pair accuracy");
+    // Enough pairs for an interval.
+    let rows = avascope(here, "data world --rows 40 --seed 5", &[])
+        .code(0)
+        .out;
+    fs::write(here.join("many.jsonl"), rows).unwrap();
+    let many = avascope(here, "eval run --device cpu --data many.jsonl --json", &[])
+        .code(0)
+        .out;
+    let many: Value = serde_json::from_str(&many).unwrap();
+    let figures = many["figures"].as_array().unwrap();
+    let accuracy = figures
+        .iter()
+        .find(|figure| figure["name"] == "pair accuracy")
+        .unwrap();
     let value = accuracy["value"].as_f64().unwrap();
     let end = |key: &str| accuracy["interval"][key].as_f64().unwrap();
     assert!(end("low") <= value && value <= end("high"), "{accuracy}");
     for name in [
+        "pair accuracy",
         "longer wins",
         "correlation of sum with length",
         "correlation with known rewards",
