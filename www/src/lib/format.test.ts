@@ -22,3 +22,7 @@ it('says which device computes, and why', () => {
   expect(format.device({ ...base, backend: 'cpu' })).toBe('CPU in this page, because no WebGPU adapter was granted')
   expect(format.device({ ...base, backend: 'webgpu', adapter: 'Some GPU' })).toBe('WebGPU, Some GPU')
 })
+it('ends a colour scale with a number that can be read', () => {
+  expect(format.scaleEnd(0.25)).toBe('0.25')
+  expect(format.scaleEnd(6.896465148062566e28)).toBe('6.90e+28')
+})

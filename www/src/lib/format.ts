@@ -20,6 +20,9 @@ export function number(value: number): string {
   return (value < 0 ? MINUS : '') + text
 }
 
+/** The end of a colour scale: as it is where a person reads it at a glance. */
+export const scaleEnd = (value: number) => (value >= 1e4 ? number(value) : String(value))
+
 export const percent = (share: number) => `${(100 * share).toFixed(0)} %`
 
 export function count(value: number): string {
