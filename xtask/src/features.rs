@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     const WITHOUT: &str = "\
-avascope v0.1.0 (/work/main)
+avascope v0.1.0 (/house/avascope)
 ├── burn feature \"std\"
 │   ├── burn v0.22.1
 │   │   └── burn-core v0.22.1
@@ -142,7 +142,7 @@ cubecl feature \"autotune-checks\"
     fn a_list_without_the_crate_of_kernels_is_no_proof() {
         for text in [
             "",
-            "avascope v0.1.0 (/work/main)\nserde feature \"default\"\n",
+            "avascope v0.1.0 (/house/avascope)\nserde feature \"default\"\n",
         ] {
             let message = format!("{:#}", switched_on(text).unwrap_err());
             assert!(message.contains("names no burn-cubecl"), "{message}");
