@@ -195,14 +195,43 @@ fn opened_before(asked: &str, api: &str) -> Option<Adapter> {
     Some(adapter)
 }
 
-/// Whether matrix products on the processor use its AVX-512; `None` where it has none. The cargo feature `avx512` decides: a
-/// processor that runs such instructions at half width (AMD's Zen 4) is faster without.
-pub fn avx512() -> Option<bool> {
+/// Vector instructions of the processor's matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vectors {
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// What `gemm` knows for any other processor.
+    Other,
+}
+
+/// The choice for this processor: the same at every call. A processor that runs AVX-512 in two halves gains nothing by it and
+/// computes faster with AVX2: on a Zen 4, 97 against 62 GFLOP/s were measured (`docs/LOG.md`, 2026-11-23).
+pub fn vectors() -> Vectors {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        return Some(cfg!(feature = "avx512"));
+    {
+        static CHOICE: std::sync::OnceLock<Vectors> = std::sync::OnceLock::new();
+        *CHOICE.get_or_init(|| {
+            if std::arch::is_x86_feature_detected!("avx512f") && !in_halves() {
+                Vectors::Avx512
+            } else if std::arch::is_x86_feature_detected!("fma") {
+                Vectors::Avx2
+            } else {
+                Vectors::Other
+            }
+        })
     }
-    None
+    #[cfg(not(target_arch = "x86_64"))]
+    Vectors::Other
+}
+
+/// Whether AVX-512 runs in two halves: AMD's family 0x19, of which Zen 4 is the one that has it. Zen 5 is family 0x1A.
+#[cfg(target_arch = "x86_64")]
+fn in_halves() -> bool {
+    let processor = raw_cpuid::CpuId::new();
+    let vendor = processor.get_vendor_info();
+    let family = processor.get_feature_info().map(|info| info.family_id());
+    vendor.is_some_and(|vendor| vendor.as_str() == "AuthenticAMD") && family == Some(0x19)
 }
 
 fn cpu(asked: &str, note: Option<String>) -> OpenDevice {
@@ -211,9 +240,10 @@ fn cpu(asked: &str, note: Option<String>) -> OpenDevice {
         info: DeviceInfo {
             asked: asked.into(),
             backend: "cpu".into(),
-            adapter: match avx512() {
-                Some(true) => "Burn Flex with AVX-512".into(),
-                _ => "Burn Flex".into(),
+            adapter: match vectors() {
+                Vectors::Avx512 => "Burn Flex, AVX-512".into(),
+                Vectors::Avx2 => "Burn Flex, AVX2".into(),
+                Vectors::Other => "Burn Flex".into(),
             },
             precision: "f32".into(),
             note,

@@ -118,6 +118,25 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
     })
 }
 
+/// Opens a model, and the one whose policy it is held against where one is named. A tokenizer that is a file of its own goes
+/// with both.
+pub fn open_with_reference(
+    source: &str,
+    tokenizer: Option<&Path>,
+    reference: Option<&str>,
+    device: &OpenDevice,
+) -> Result<LoadedModel> {
+    let model = open(source, tokenizer, device)?;
+    let Some(reference) = reference else {
+        return Ok(model);
+    };
+    let tokenizer = tokenizer.filter(|_| reference != WORLD);
+    let other = open(reference, tokenizer, device).with_context(|| "--reference")?;
+    model
+        .with_reference(other)
+        .map_err(|error| exit::with_code(exit::DATA, format!("--reference {reference}: {error}")))
+}
+
 /// Whether bytes are a checkpoint of this program.
 fn is_checkpoint(bytes: &[u8]) -> bool {
     describe_checkpoint(bytes).is_ok()

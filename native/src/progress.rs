@@ -55,6 +55,9 @@ impl Progress {
                     run.parameters,
                     run.trainable_parameters
                 );
+                if let Some(reference) = &run.reference {
+                    say!("reference {reference}");
+                }
                 say!(
                     "data      {} rows train, {} held out · {}",
                     run.train_rows,

@@ -3,7 +3,7 @@
 //! Grouped queries: the G query heads of one key head are laid under each other, so that scores and mixing are one
 //! batched product per key head, and no key or value is repeated in memory.
 
-use super::host::{exponential, is_here, rotate};
+use super::host::{self, Turns};
 use super::{ModelConfig, RopeScaling};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -113,17 +113,20 @@ impl Places {
     pub(crate) fn rotary(&self, config: &ModelConfig, device: &Device) -> Rotary {
         let frequencies = frequencies(config);
         let d = config.head_dim;
-        let mut cos = Vec::with_capacity(self.positions.len() * d);
-        let mut sin = Vec::with_capacity(self.positions.len() * d);
+        let half = self.positions.len() * d / 2;
+        let (mut cos, mut sin) = (Vec::with_capacity(half), Vec::with_capacity(half));
         for position in &self.positions {
             // Angles in f64: a position of many thousands times an f32 frequency loses digits.
-            for f in frequencies.iter().chain(&frequencies) {
+            for f in &frequencies {
                 let (s, c) = (f64::from(*position) * f).sin_cos();
                 cos.push(c as f32);
                 sin.push(s as f32);
             }
         }
-        let table = |values: Vec<f32>| {
+        // Both halves of a head turn by the same angles.
+        let table = |half: &[f32]| {
+            let rows = half.chunks((d / 2).max(1));
+            let values = rows.flat_map(|row| [row, row].concat()).collect();
             let shape = [self.rows, self.queries, 1, d];
             Tensor::from_data(TensorData::new(values, shape), device)
         };
@@ -133,10 +136,14 @@ impl Places {
             swap[i * d + d / 2 + i] = 1.0;
         }
         Rotary {
-            here: is_here(device).then(|| (cos.clone(), sin.clone())),
-            cos: table(cos),
-            sin: table(sin),
+            cos: table(&cos),
+            sin: table(&sin),
             swap: Tensor::from_data(TensorData::new(swap, [d, d]), device),
+            turns: Turns {
+                tokens: self.positions.len(),
+                cos: cos.into(),
+                sin: sin.into(),
+            },
         }
     }
 }
@@ -171,25 +178,22 @@ fn frequencies(config: &ModelConfig) -> Vec<f64> {
         .collect()
 }
 
-/// cos and sin `[rows, T, 1, d]` and the matrix `[d, d]` that maps (u, v) to (-v, u).
+/// Rotary positions of one pass: tables for the processor's own operation, and for Burn's cos and sin `[rows, T, 1, d]` and the
+/// matrix `[d, d]` that maps (u, v) to (-v, u).
 ///
 /// The swap of halves is a product with a constant because a slice's gradient in Burn is a full tensor of zeros with
 /// the slice assigned into it: two slices, a negation and a join cost more kernels forward, and twice as many backward.
 pub(crate) struct Rotary {
-    /// The two tables on the host, where the processor computes.
-    here: Option<(Vec<f32>, Vec<f32>)>,
+    turns: Turns,
     cos: Tensor<4>,
     sin: Tensor<4>,
     swap: Tensor<2>,
 }
 
 impl Rotary {
-    /// Turns `x [B, T, heads, d]`.
-    pub(crate) fn turn(&self, x: Tensor<4>) -> Tensor<4> {
+    /// Turns `x [B, T, heads, d]` with Burn's operations.
+    fn turn(&self, x: Tensor<4>) -> Tensor<4> {
         let [b, t, h, d] = x.dims();
-        if let (Some((cos, sin)), false) = (&self.here, x.is_tracked()) {
-            return rotate(x, cos, sin);
-        }
         let swapped = x
             .clone()
             .reshape([b * t * h, d])
@@ -237,8 +241,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) cache: Option<&'a mut KeyValues>,
 }
 
-/// Scaled dot-product attention. `q [B, T, heads, d]`, `k` and `v [B, T, kv heads, d]`; returns `[B·T, heads·d]`, and
-/// the probabilities `[B, heads, T, Tk]` when `want_probabilities`.
+/// Scaled dot-product attention. `q [B, T, heads, d]`, `k` and `v [B, T, kv heads, d]`, q and k before they are turned by
+/// their positions; returns `[B·T, heads·d]`, and the probabilities `[B, heads, T, Tk]` when `want_probabilities`.
 pub(crate) fn attend(
     pass: &mut Pass,
     layer: usize,
@@ -249,22 +253,29 @@ pub(crate) fn attend(
 ) -> (Tensor<2>, Option<Tensor<4>>) {
     let [b, t, heads, d] = q.dims();
     let kv = k.dims()[2];
-    let group = heads / kv;
     let scale = 1.0 / (d as f64).sqrt();
-
-    let k = k.swap_dims(1, 2);
-    let v = v.swap_dims(1, 2);
+    let rotary = pass.rotary.as_ref();
+    let (q, k, v) = (
+        by_head(q, kv, rotary),
+        by_head(k, kv, rotary),
+        by_head(v, kv, None),
+    );
     let (k, v) = match pass.cache.as_deref_mut() {
         Some(cache) => cache.extend(layer, k, v),
         None => (k, v),
     };
-    let keys = k.dims()[2];
-    // [B, T, kv, G, d] -> [B, kv, G·T, d]; scaling q costs less than scaling the scores.
-    let q = (q * scale)
-        .reshape([b, t, kv, group, d])
-        .permute([0, 2, 3, 1, 4])
-        .reshape([b, kv, group * t, d]);
-    let scores = q.matmul(k.swap_dims(2, 3)).reshape([b, heads, t, keys]);
+    let (keys, rows) = (k.dims()[2], q.dims()[2]);
+    if host::applies([q.device(), k.device(), v.device()]) {
+        let scores = host::product(q, k.swap_dims(2, 3)).reshape([b, heads, t, keys]);
+        let weights = host::attention(scores, pass.bias.clone(), scale);
+        let probabilities = want_probabilities.then(|| weights.clone());
+        let mixed = host::product(weights.reshape([b, kv, rows, keys]), v);
+        return (host::by_token(mixed, heads), probabilities);
+    }
+    // Scaling q costs less than scaling the scores.
+    let scores = (q * scale)
+        .matmul(k.swap_dims(2, 3))
+        .reshape([b, heads, t, keys]);
     let scores = match &pass.bias {
         Some(bias) => scores + bias.clone(),
         None => scores,
@@ -272,16 +283,34 @@ pub(crate) fn attend(
     // softmax(s) · v = (exp(s - max) · v) / sum: dividing the mixed values [T, d] instead of the weights [T, Tk] spares
     // the largest tensors two passes forward and four backward. The maximum only shifts, so no gradient goes through it.
     let peak = scores.clone().inner().max_dim(3);
-    let weights = exponential(scores - peak);
+    let weights = (scores - peak).exp();
     let total = weights.clone().sum_dim(3);
     let probabilities = want_probabilities.then(|| weights.clone() / total.clone());
     let mixed = weights
-        .reshape([b, kv, group * t, keys])
+        .reshape([b, kv, rows, keys])
         .matmul(v)
         .reshape([b, heads, t, d])
         / total;
     let mixed = mixed.swap_dims(1, 2).reshape([b * t, heads * d]);
     (mixed, probabilities)
+}
+
+/// `x [B, T, heads, d]`, turned where there are positions, as `[B, kv, heads/kv·T, d]`.
+fn by_head(x: Tensor<4>, kv: usize, rotary: Option<&Rotary>) -> Tensor<4> {
+    if host::applies([x.device()]) {
+        return host::by_head(x, kv, rotary.map(|rotary| &rotary.turns));
+    }
+    let x = match rotary {
+        Some(rotary) => rotary.turn(x),
+        None => x,
+    };
+    let [b, t, heads, d] = x.dims();
+    if heads == kv {
+        return x.swap_dims(1, 2);
+    }
+    x.reshape([b, t, kv, heads / kv, d])
+        .permute([0, 2, 3, 1, 4])
+        .reshape([b, kv, heads / kv * t, d])
 }
 
 #[cfg(test)]
@@ -318,21 +347,50 @@ mod tests {
         assert_eq!(picture(&[0, 1, 1], 1, 1), ("x..".into(), vec![1]));
     }
 
-    /// The pass over memory without autodiff and the operations with it: the same bits.
+    /// The processor's passes against Burn's operations, which take over where activations are to be computed again:
+    /// values, probabilities and gradients, with one set of positions and with one a row.
     #[test]
-    fn positions_turn_alike_with_and_without_autodiff() {
+    fn attention_is_the_same_by_passes_and_by_operations() {
+        use burn::tensor::GradientCheckpointingStrategy::{Balanced, Disabled};
         let config = crate::model::tests::small(crate::model::Architecture::Llama);
         let device = Device::flex();
-        let (heads, d) = (2, config.head_dim);
+        let (heads, kv, d) = (4, 2, config.head_dim);
+        let input = |heads: usize, step: f32| {
+            let values = (0..6 * heads * d)
+                .map(|i| (i as f32 * step).sin() * 2.0)
+                .collect();
+            Tensor::<4>::from_data(TensorData::new(values, [2, 3, heads, d]), &device)
+        };
+        let inputs = [input(heads, 0.7), input(kv, 0.3), input(kv, 0.9)];
         for segments in [[1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 2, 2]] {
-            let places = Places::new(&segments, 2, 3, 3);
-            let rotary = places.rotary(&config, &device);
-            let numbers = 6 * heads * d;
-            let values = (0..numbers).map(|i| (i as f32 * 0.7).sin()).collect();
-            let x = Tensor::from_data(TensorData::new(values, [2, 3, heads, d]), &device);
-            let plain = crate::model::host::read(rotary.turn(x.clone()));
-            let tracked = rotary.turn(x.autodiff().require_grad());
-            assert_eq!(plain, crate::model::host::read(tracked.inner()));
+            for turned in [true, false] {
+                let run = |strategy| {
+                    let places = Places::new(&segments, 2, 3, 3);
+                    let mut pass = Pass {
+                        batch: 2,
+                        tokens: 3,
+                        bias: places.bias(&device),
+                        rotary: turned.then(|| places.rotary(&config, &device)),
+                        cache: None,
+                    };
+                    let [q, k, v] = inputs.clone().map(|x| {
+                        let x = x.autodiff().with_gradient_checkpointing_strategy(strategy);
+                        x.require_grad()
+                    });
+                    assert_eq!(host::applies([q.device()]), strategy == Disabled);
+                    let (y, p) = attend(&mut pass, 0, q.clone(), k.clone(), v.clone(), true);
+                    let gradients = (y.clone() * y.clone().inner()).sum().backward();
+                    let mut all = vec![host::read(y.inner()), host::read(p.unwrap().inner())];
+                    all.extend([q, k, v].map(|x| host::read(x.grad(&gradients).unwrap())));
+                    all
+                };
+                for (ours, theirs) in run(Disabled).iter().zip(&run(Balanced)) {
+                    assert_eq!(ours.len(), theirs.len());
+                    for (a, b) in ours.iter().zip(theirs) {
+                        assert!((a - b).abs() < 3e-6 * b.abs().max(1.0), "{a} {b}");
+                    }
+                }
+            }
         }
     }
 

@@ -7,7 +7,6 @@ use super::{
     Architecture, Dropout, Lora, ModelConfig, ModelError, Weights, gpt2, host, is_transposed, llama,
 };
 use burn::tensor::activation::softmax;
-use burn::tensor::module::linear;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 /// A language model without further heads. Cloning shares the tensors.
@@ -213,7 +212,7 @@ impl Decoder {
         if self.weights.get("lm_head.weight").is_some() {
             return self.linear("lm_head", hidden);
         }
-        hidden.matmul(self.weights.matrix(self.embedding()).transpose())
+        host::matmul(hidden, self.weights.matrix(self.embedding()).transpose())
     }
 
     /// Name of the embedding.
@@ -256,7 +255,7 @@ impl Decoder {
         let n = hidden.dims()[0];
         let tokens = tokens.inner().reshape([n, 1]);
         let held = hidden.clone().inner();
-        let mut logits = held.clone().matmul(matrix.clone().inner().transpose());
+        let mut logits = host::matmul(held.clone(), matrix.clone().inner().transpose());
         if alpha != 1.0 {
             logits = logits.mul_scalar(alpha);
         }
@@ -266,7 +265,7 @@ impl Decoder {
             return Some((chosen - host::log_sum_exp(logits)).reshape([n]));
         }
         let (p, total) = if here {
-            host::softmax(logits)
+            host::vocabulary(logits)
         } else {
             let top = logits.clone().max_dim(1);
             let p = softmax(logits, 1);
@@ -279,7 +278,7 @@ impl Decoder {
         }
         let ones = Tensor::full([n, 1], -1.0, &p.device());
         let miss = p.scatter(1, tokens, ones, IndexingUpdateOp::Add);
-        let pulled = miss.matmul(matrix);
+        let pulled = host::matmul(miss, matrix);
         let through_hidden = hidden * pulled.clone().inner();
         let both = (through_hidden + pulled * held)
             .sum_dim(1)
@@ -302,7 +301,11 @@ impl Decoder {
         let bias = format!("{path}.bias");
         let bias = self.weights.get(&bias).map(|_| self.weights.vector(&bias));
         let low_rank = self.lora.as_ref().and_then(|l| l.path(path, &x));
-        let y = linear(x, weight, bias);
+        let y = host::matmul(x, weight);
+        let y = match bias {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        };
         match low_rank {
             Some(z) => y + z,
             None => y,

@@ -4,8 +4,9 @@
 
 use super::attention::{Pass, attend};
 use super::dropout::Masks;
-use super::host::{self, swiglu};
+use super::host;
 use super::{Decoder, ForwardOptions};
+use burn::tensor::activation::silu;
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
 
@@ -71,21 +72,25 @@ fn self_attention(
         };
         y.reshape([b, t, heads, d])
     };
-    let mut q = project("q", config.heads);
-    let mut k = project("k", config.kv_heads);
+    let q = project("q", config.heads);
+    let k = project("k", config.kv_heads);
     let v = project("v", config.kv_heads);
-    if let Some(rotary) = &pass.rotary {
-        q = rotary.turn(q);
-        k = rotary.turn(k);
-    }
     attend(pass, layer, q, k, v, wanted)
 }
 
 /// x / sqrt(mean(x²) + ε) · gain over the last dimension (arXiv 1910.07467). `x [N, width]`.
 fn rms_norm(x: Tensor<2>, gain: Tensor<1>, eps: f64) -> Tensor<2> {
-    if let Some(y) = host::rms_norm(&x, &gain, eps) {
-        return y;
+    if host::applies([x.device(), gain.device()]) {
+        return host::rms_norm(x, gain, eps);
     }
     let root = (x.clone() * x.clone()).mean_dim(1).add_scalar(eps).sqrt();
     x / root * gain.unsqueeze()
+}
+
+/// silu(gate)·up, `[N, width]` each.
+fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    match host::applies([gate.device(), up.device()]) {
+        true => host::swiglu(gate, up),
+        false => silu(gate) * up,
+    }
 }

@@ -4,6 +4,7 @@
 //! stabilisation (arXiv 2312.03732). The product goes through x A, so nothing of W's size is made. Because every W is
 //! `[in, out]` in memory, PEFT's `fan_in_fan_out` changes nothing here; it is kept for the file.
 
+use super::host;
 use super::huggingface::transpose;
 use super::random::Random;
 use super::safetensors::{Writer, views};
@@ -366,7 +367,10 @@ impl Lora {
     /// s (x A) B for the layer at `path`, if it is adapted.
     pub(crate) fn path(&self, path: &str, x: &Tensor<2>) -> Option<Tensor<2>> {
         let (a, b) = self.pair(path)?;
-        Some((x.clone().matmul(a) * self.config.scaling()).matmul(b))
+        Some(host::matmul(
+            host::matmul(x.clone(), a) * self.config.scaling(),
+            b,
+        ))
     }
 }
 

@@ -13,7 +13,7 @@ use super::trunk_digest::{hex, reference_digest, starts_digest, trunk_digest};
 use super::{FinishReason, RunInfo, TrainConfig, TrainError, Trainable};
 use crate::credit::Credit;
 use crate::device::OpenDevice;
-use crate::model::{Lora, Weight, Weights};
+use crate::model::{Decoder, Lora, Weight, Weights};
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,37 @@ impl State {
         Err(TrainError::Checkpoint(format!(
             "it was trained with the tokenizer of `{}` ({} tokens), and the tokenizer given with `{}` ({} tokens) reads text otherwise (other words, another end of text, or other rules of splitting): its token rewards would belong to other tokens; open it with the model and tokenizer that its run began with",
             self.info.model, trained.tokens, model.name, given.tokens
+        )))
+    }
+}
+
+impl State {
+    /// Refuses another reference policy than the one that the run was trained against.
+    async fn check_reference(
+        &self,
+        model: &LoadedModel,
+        reference: &Decoder,
+    ) -> Result<(), TrainError> {
+        let same = match &self.reference_sha256 {
+            Some(kept) => *kept == reference_digest(reference).await?,
+            // The trunk, whose digest is kept, was the reference.
+            None => model.reference.is_none(),
+        };
+        if same {
+            return Ok(());
+        }
+        let way_out = match &self.info.reference {
+            Some(name) => {
+                format!("name the one that its run was held against (`--reference`, `{name}`)")
+            }
+            None => format!(
+                "open the model that its run began with (`{}`), and name no other reference",
+                self.info.model
+            ),
+        };
+        Err(TrainError::Checkpoint(format!(
+            "its reference policy was another model than `{}`: {way_out}",
+            model.reference_name()
         )))
     }
 }
@@ -200,14 +231,8 @@ impl Run {
                 format!("another one (`{}` when it began)", state.info.model),
             );
         }
-        if let Some(kept) = &state.reference_sha256
-            && self.reference_sha256().await?.as_ref() != Some(kept)
-        {
-            return differs(
-                "reference policy",
-                format!("`{}`", self.model.name),
-                format!("another one (`{}` when it began)", state.info.model),
-            );
+        if let Some(reference) = &self.reference {
+            state.check_reference(&self.model, reference).await?;
         }
 
         let file = open_checked(bytes)?;
@@ -298,9 +323,12 @@ impl Run {
         Ok(Some(self.frozen_sha256.get_or_init(|| digest).clone()))
     }
 
-    /// The digest of the reference policy where nothing else tells it: the trunk itself trains. Worked out once.
+    /// The digest of the reference policy where nothing else tells it: it is a model of its own, or the trunk itself trains.
+    /// Worked out once.
     async fn reference_sha256(&self) -> Result<Option<String>, TrainError> {
-        let (Trainable::Full, Some(reference)) = (&self.config.trainable, &self.reference) else {
+        let apart = self.model.reference.is_some();
+        let told = !apart && !matches!(self.config.trainable, Trainable::Full);
+        let (Some(reference), false) = (&self.reference, told) else {
             return Ok(None);
         };
         if let Some(known) = self.reference_sha256.get() {
@@ -373,16 +401,11 @@ pub(super) async fn scorer(
     let objective = crate::objective::build(&state.config.method, &state.config.options)?;
     let moves = !matches!(state.config.trainable, Trainable::Heads);
     credit.check(objective.as_ref(), moves)?;
-    // As training did: the reference is the model as it came, with the adapter that it may bring.
+    // As training did: the reference is the named one, or the model as it came with the adapter that it may bring.
     let needs_reference = objective.needs_reference() || credit.needs.reference;
-    let reference = needs_reference.then(|| model.decoder.clone());
-    if let (Some(kept), Some(reference)) = (&state.reference_sha256, &reference)
-        && *kept != reference_digest(reference).await?
-    {
-        return Err(TrainError::Checkpoint(format!(
-            "its reference policy was another model than `{}`: open the model that its run began with (`{}`)",
-            model.name, state.info.model
-        )));
+    let reference = needs_reference.then(|| model.reference_policy());
+    if let Some(reference) = &reference {
+        state.check_reference(&model, reference).await?;
     }
     if let Trainable::Lora(lora) = &state.config.trainable
         && model.decoder.lora.is_none()

@@ -17,6 +17,10 @@ pub struct RunInfo {
     pub method: String,
     /// The model's name.
     pub model: String,
+    /// The reference policy, where it is another model than this one before training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub reference: Option<String>,
     /// The device.
     pub device: DeviceInfo,
     /// All parameters, heads included.

@@ -29,6 +29,7 @@ mod pair_labels;
 mod policy_scores;
 mod readings;
 mod ready;
+mod reference;
 mod run;
 mod schedule;
 mod scorer;
@@ -55,6 +56,7 @@ pub use figures::{
 pub use open::{Files, OpenError, open_model};
 pub use policy_scores::LogProbability;
 pub use ready::{FrozenStates, ReadyRows};
+pub use reference::Reference;
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use truths::{

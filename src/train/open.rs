@@ -120,6 +120,7 @@ pub fn open_model(
         name: name.into(),
         decoder,
         tokenizer,
+        reference: None,
     })
 }
 

@@ -10,6 +10,7 @@ use super::forward::{Reader, TrunkCache, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::readings::Readings;
 use super::ready::{ReadyRows, kind_of};
+use super::reference::Reference;
 use super::schedule::factor;
 use super::scorer::pad_of;
 use super::{
@@ -33,6 +34,8 @@ pub struct LoadedModel {
     pub decoder: Decoder,
     /// Text in, ids out.
     pub tokenizer: TextTokenizer,
+    /// The policy that this one is held against; its own start where none is named ([`LoadedModel::with_reference`]).
+    pub reference: Option<Reference>,
 }
 
 /// Training in progress.
@@ -43,7 +46,7 @@ pub struct Run {
     pub(super) device: OpenDevice,
     pub(super) model: LoadedModel,
     pub(super) head: RewardHead,
-    /// The policy as it was before training, for methods that are held against it.
+    /// The policy that this one is held against, for methods that have one: a named model, or this one before training.
     pub(super) reference: Option<Decoder>,
     pub(super) optimizer: Optimizer,
     pub(super) train_rows: Arc<Vec<EncodedRow>>,
@@ -151,7 +154,7 @@ impl Run {
         let autodiff = device.device.clone().autodiff();
         let reference = objective
             .needs_reference()
-            .then(|| model.decoder.clone().inner());
+            .then(|| model.reference_policy());
         model.decoder = prepare_trunk(model.decoder, &config, &autodiff)?;
         let mut head = fresh_head(
             objective.as_ref(),
@@ -215,6 +218,9 @@ impl Run {
         let info = RunInfo {
             method: config.method.clone(),
             model: model.name.clone(),
+            reference: (model.reference.as_ref())
+                .filter(|_| reference.is_some())
+                .map(|named| named.name.clone()),
             device: device.info.clone(),
             parameters: trunk_parameters + lora_parameters + head.weights.parameters(),
             trainable_parameters: head.weights.parameters()

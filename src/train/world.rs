@@ -77,6 +77,7 @@ pub fn world_decoder_at_random(seed: u64, device: &Device) -> Result<LoadedModel
         name: NAME.into(),
         decoder,
         tokenizer,
+        reference: None,
     })
 }
 

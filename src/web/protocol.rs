@@ -64,7 +64,8 @@ pub enum Request {
     },
     /// Writes a checkpoint. Answered by `Saved` and one buffer.
     Save,
-    /// Goes on from a checkpoint. Buffers: one checkpoint. Answered by `Restored`.
+    /// Goes on from a checkpoint. Buffers: one checkpoint, and, where there is one, the file of results on truths that lies beside
+    /// it (`trust.json`): they say how far the map of this very checkpoint may be trusted. Answered by `Restored`.
     Restore {
         /// Settings to go on with in place of the checkpoint's own: other learning rates, say. Those that fix what trains, or
         /// which rows are drawn, must be its own.

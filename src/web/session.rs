@@ -2,14 +2,15 @@
 //! the same requests that the page sends.
 
 use super::protocol::{DataInfo, MethodInfo, Reply, Request};
+use crate::credit::CREDITS;
 use crate::data::{Answer, Content, DemonstrationRow, Rows, check, read_json, split_by_hash};
 use crate::device::{self, OpenDevice};
 use crate::objective::{METHODS, RowKind};
-use crate::reward::TokenRewardRecord;
+use crate::reward::{TokenRewardRecord, Trust};
 use crate::text::EncodeOptions;
 use crate::train::{
-    Event, Files, LoadedModel, Run, TrainConfig, TrainError, encode_rows, open_model, world_model,
-    world_rows,
+    Event, Files, LoadedModel, Run, RunInfo, Scorer, TrainConfig, TrainError, TrustFile, Verdict,
+    checkpoint_digest, encode_rows, open_model, world_model, world_rows,
 };
 
 /// The engine's state. Whatever fails leaves it as it was.
@@ -23,6 +24,14 @@ pub struct Session {
     /// is shown or saved.
     broken: Option<String>,
     watched: usize,
+    /// What the map of an opened checkpoint passed. It holds until the next step, which makes another map.
+    trust: Option<Trusted>,
+}
+
+/// Results on truths of the run as it was after a step.
+struct Trusted {
+    step: usize,
+    verdict: Verdict,
 }
 
 /// Rows that are open.
@@ -142,7 +151,8 @@ impl Session {
             Request::Stop => self.stop().await,
             Request::Watch { row } => {
                 self.watched = row;
-                let records = watched_records(self.sound()?, row).await.map_err(text)?;
+                let records = watched_records(self.sound()?, self.trust.as_ref(), row);
+                let records = records.await.map_err(text)?;
                 Ok(Reply::Tokens { records })
             }
             Request::Score { prompt, answer } => self.score(prompt, answer).await,
@@ -160,7 +170,8 @@ impl Session {
                 let bytes = buffers
                     .first()
                     .ok_or("no checkpoint came with the request")?;
-                self.restore(bytes, config).await
+                let trust = buffers.get(1).map(Vec::as_slice);
+                self.restore(bytes, trust, config).await
             }
         };
         reply.map(|reply| (reply, Vec::new()))
@@ -192,6 +203,7 @@ impl Session {
         self.run = run;
         self.broken = None;
         self.watched = 0;
+        self.trust = None;
     }
 
     /// The run, while its numbers can be believed.
@@ -232,8 +244,10 @@ impl Session {
     async fn restore(
         &mut self,
         bytes: &[u8],
+        trust: Option<&[u8]>,
         settings: Option<TrainConfig>,
     ) -> Result<Reply, String> {
+        let verdict = trust.map(|trust| verdict(bytes, trust)).transpose()?;
         let own = crate::train::describe_checkpoint(bytes)
             .map_err(text)?
             .config;
@@ -253,15 +267,17 @@ impl Session {
             step: run.steps_taken(),
             finished: run.finished(),
             config: run.config().clone(),
-            run: run.info().clone(),
+            run: said_with(run.info().clone(), verdict.as_ref()),
             watchable: watchable(&run),
             data: rows.info(),
         };
+        let step = run.steps_taken();
         // Only a complete restore replaces the run.
         if drawn.is_some() {
             self.data = drawn;
         }
         self.hold(Some(run));
+        self.trust = verdict.map(|verdict| Trusted { step, verdict });
         Ok(reply)
     }
 
@@ -277,7 +293,7 @@ impl Session {
             result = run.advance_into(&mut events).await;
         }
         if result.is_ok() {
-            result = match watched_records(run, self.watched).await {
+            result = match watched_records(run, self.trust.as_ref(), self.watched).await {
                 Ok(records) => {
                     events.push(Event::Tokens {
                         step: run.steps_taken(),
@@ -350,7 +366,7 @@ impl Session {
             prompt: Content::Text(prompt),
             answer,
         }]);
-        let scorer = run.scorer().map_err(text)?;
+        let scorer = scorer(run, self.trust.as_ref()).map_err(text)?;
         let model = scorer.model();
         let options = EncodeOptions {
             max_length: run
@@ -396,11 +412,49 @@ fn watchable(run: &Run) -> Vec<String> {
 }
 
 /// A held-out row's records; none where there is no such row.
-async fn watched_records(run: &Run, row: usize) -> Result<Vec<TokenRewardRecord>, TrainError> {
+/// The run as it is, for scoring, with what its map is known to have passed.
+fn scorer(run: &Run, trust: Option<&Trusted>) -> Result<Scorer, TrainError> {
+    let mut scorer = run.scorer()?;
+    if let Some(Trusted { step, verdict }) = trust
+        && *step == run.steps_taken()
+    {
+        scorer.set_trust(verdict.trust, verdict.checked.clone());
+    }
+    Ok(scorer)
+}
+
+/// What a file of results on truths says of a checkpoint's own map.
+fn verdict(checkpoint: &[u8], trust: &[u8]) -> Result<Verdict, String> {
+    let digest = checkpoint_digest(checkpoint).map_err(text)?;
+    let file = TrustFile::read(trust).map_err(|reason| {
+        format!("the file of results on truths cannot be used: {reason}; open the checkpoint without it, and its map counts as exploratory")
+    })?;
+    Ok(file.verdict(&digest, CREDITS[0].name))
+}
+
+/// A run's description, with a note on truths that its map did not pass, or that none are known of it.
+fn said_with(mut info: RunInfo, verdict: Option<&Verdict>) -> RunInfo {
+    let Some(verdict) = verdict else {
+        return info;
+    };
+    let note = match (verdict.trust, verdict.failed.as_slice()) {
+        (Trust::Checked, _) => return info,
+        (_, []) => "the results on truths say too little of this checkpoint's map: it counts as exploratory".into(),
+        (_, failed) => format!("this checkpoint's map did not pass: {}", failed.join("; ")),
+    };
+    info.warnings.push(note);
+    info
+}
+
+async fn watched_records(
+    run: &Run,
+    trust: Option<&Trusted>,
+    row: usize,
+) -> Result<Vec<TokenRewardRecord>, TrainError> {
     let Some(row) = run.held_out().get(row) else {
         return Ok(Vec::new());
     };
-    let scored = run.scorer()?.score(std::slice::from_ref(row)).await?;
+    let scored = scorer(run, trust)?.score(std::slice::from_ref(row)).await?;
     Ok(scored.records)
 }
 

@@ -93,6 +93,11 @@ fn save(session: &mut Session) -> Vec<u8> {
     buffers.remove(0)
 }
 
+/// What a run's description warns of.
+fn run_warnings(session: &Session) -> Vec<String> {
+    session.run.as_ref().unwrap().info().warnings.clone()
+}
+
 /// Restores, with other settings where some are given.
 fn restore(session: &mut Session, bytes: &[u8], config: Option<TrainConfig>) -> Reply {
     let request = Request::Restore { config };
@@ -237,6 +242,81 @@ fn a_saved_run_goes_on_in_another_engine_with_the_same_numbers() {
     );
     let said = refused(&mut third, as_it_is(), buffers);
     assert!(said.contains("data fingerprint"), "{said}");
+}
+
+#[test]
+fn what_a_checkpoints_map_passed_holds_until_the_next_step() {
+    use crate::eval::{Interval, Metric};
+    use crate::reward::Trust;
+    use crate::train::{Floor, TrustEntry, TrustFile, TruthFigure, TruthResult, checkpoint_digest};
+    let (mut session, config) = world(false);
+    configure(&mut session, &config);
+    train(&mut session, 2);
+    let bytes = save(&mut session);
+    // A result by a single figure, better or worse than its floor.
+    let file = |value: f64, of: &[u8]| {
+        let interval = Interval {
+            low: value - 0.05,
+            high: value + 0.05,
+            level: 0.95,
+        };
+        let metric = Metric::of(value).with_interval(Some(interval));
+        let floors = vec![Floor::new("chance", Metric::of(0.5))];
+        let figure = TruthFigure::deciding("token AUC", metric, floors);
+        let mut file = TrustFile::default();
+        file.add(TrustEntry {
+            checkpoint: checkpoint_digest(of).unwrap(),
+            credit: "own".into(),
+            data: "labels.jsonl".into(),
+            result: TruthResult::new("spans", vec![figure], 30, 60, Vec::new()),
+        });
+        file.to_json().unwrap()
+    };
+    let opened = |session: &mut Session, trust: Vec<u8>| {
+        let request = Request::Restore { config: None };
+        let (reply, _) = ask_with(session, request, vec![bytes.clone(), trust]);
+        let Reply::Restored { run, .. } = reply else {
+            panic!("{reply:?}");
+        };
+        run.warnings
+    };
+    let trust = |session: &mut Session| {
+        let Reply::Tokens { records } = ask(session, Request::Watch { row: 0 }) else {
+            panic!("no tokens");
+        };
+        let own = Request::Score {
+            prompt: String::new(),
+            answer: "the the".into(),
+        };
+        if let Reply::Tokens { records: own } = ask(session, own) {
+            assert_eq!(own[0].provenance.trust, records[0].provenance.trust);
+        }
+        (
+            records[0].provenance.trust,
+            records[0].provenance.checked.len(),
+        )
+    };
+    let before = run_warnings(&session);
+    assert_eq!(opened(&mut session, file(0.9, &bytes)), before);
+    assert_eq!(trust(&mut session), (Trust::Checked, 1));
+    // The next step makes another map.
+    train(&mut session, 1);
+    assert_eq!(trust(&mut session), (Trust::Exploratory, 0));
+    let said = opened(&mut session, file(0.4, &bytes));
+    assert!(said.last().unwrap().contains("did not pass"), "{said:?}");
+    assert_eq!(trust(&mut session), (Trust::Exploratory, 0));
+    // Results of another checkpoint say nothing of this one.
+    train(&mut session, 1);
+    let other = save(&mut session);
+    let said = opened(&mut session, file(0.9, &other));
+    assert!(said.last().unwrap().contains("say too little"), "{said:?}");
+    assert_eq!(trust(&mut session), (Trust::Exploratory, 0));
+    let said = refused(
+        &mut session,
+        Request::Restore { config: None },
+        vec![bytes.clone(), b"{}".to_vec()],
+    );
+    assert!(said.contains("open the checkpoint without it"), "{said}");
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub struct RunArgs {
     /// The model, where it is no longer where the run found it.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// The reference policy, where it is no longer where the run found it.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Rows and model")]
+    pub reference: Option<String>,
     /// auto, gpu, vulkan, metal, dx12, cuda, rocm or cpu.
     #[arg(long, default_value = "auto")]
     pub device: String,

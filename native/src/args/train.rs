@@ -19,6 +19,10 @@ pub struct TrainArgs {
     /// Model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// The policy that the model's is held against (dpo): a model as for --model, with the same tokenizer [default: the model
+    /// before training]
+    #[arg(help_heading = "Rows and model", long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub reference: Option<String>,
     /// Rows: a .jsonl, .jsonl.gz, .json or .parquet file, or `world` for the built-in world [default: world]
     #[arg(help_heading = "Rows and model", long, short, value_hint = ValueHint::AnyPath, value_name = "FILE")]
     pub data: Option<String>,

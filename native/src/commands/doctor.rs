@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 /// How long a driver may take to open a device.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What may be had on a processor whose AVX-512 this build leaves alone.
-const FASTER_PRODUCTS: &str = "this processor has AVX-512; on Intel's, a build with `--features avascope/avx512` computes matrix products faster";
-
 /// Says which devices open here, and why others do not.
 pub fn run(as_json: bool, probe: Option<&str>) -> Result<()> {
     if let Some(name) = probe {
@@ -65,9 +62,6 @@ pub fn run(as_json: bool, probe: Option<&str>) -> Result<()> {
             )
         };
         print_line(&line)?;
-        if name == "cpu" && avascope::device::avx512() == Some(false) {
-            print_line(&format!("{:<8} {FASTER_PRODUCTS}", ""))?;
-        }
     }
     Ok(())
 }

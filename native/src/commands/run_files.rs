@@ -116,7 +116,13 @@ impl OpenRun {
             .tokenizer
             .clone()
             .or_else(|| file.tokenizer.clone());
-        let model: LoadedModel = models::open(&source, tokenizer.as_deref(), &device)?;
+        let reference = args.reference.as_ref().or(file.reference.as_ref());
+        let model: LoadedModel = models::open_with_reference(
+            &source,
+            tokenizer.as_deref(),
+            reference.map(String::as_str),
+            &device,
+        )?;
         let encode = EncodeOptions {
             max_length: summary
                 .config

@@ -41,6 +41,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
             ),
         ));
     }
+    if file.reference.is_some() && !objective.needs_reference() {
+        return Err(exit::with_code(
+            exit::USAGE,
+            format!(
+                "--reference goes with a method whose policy is held against another one (dpo), and `{}` is none",
+                file.train.method
+            ),
+        ));
+    }
     let out = file
         .out
         .clone()
@@ -59,7 +68,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
 
     let device = open_device(&file.device)?;
-    let model = models::open(&file.model, file.tokenizer.as_deref(), &device)?;
+    let (tokenizer, reference) = (file.tokenizer.as_deref(), file.reference.as_deref());
+    let model = models::open_with_reference(&file.model, tokenizer, reference, &device)?;
     let (train, held_out) = training_rows(&file, demonstrations)?;
     if file.eval_data.is_some() {
         warn_of_known(&train, &held_out);
@@ -393,6 +403,7 @@ fn resolve(args: &TrainArgs, start: Option<&Checkpoint>) -> Result<RunFile> {
     }
     file.save_total_limit = args.save_total_limit.unwrap_or(file.save_total_limit);
     file.tokenizer = args.model.tokenizer.clone().or(file.tokenizer);
+    file.reference = args.reference.clone().or(file.reference);
     file.against = args.against.clone().or(file.against);
     file.eval_data = args.eval_data.clone().or(file.eval_data);
     file.out = args.out.clone().or(file.out);

@@ -11,6 +11,7 @@ mod handover;
 mod ignorance;
 #[cfg(target_os = "linux")]
 mod loading;
+mod reference;
 mod resume;
 mod rewardbench;
 mod run;

@@ -260,4 +260,74 @@ mod tests {
             }
         }
     }
+
+    /// Numbers of a table `[rows, columns]`.
+    fn wave(by: f64, rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns)
+            .map(|i| (i as f64 * by + 0.2).sin() as f32)
+            .collect()
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        use burn::tensor::TensorData;
+        type Tables = [(Vec<f32>, [usize; 2]); 3];
+        let device = Device::flex().autodiff();
+        let tables: Tables = [
+            (wave(1.3, 6, 4), [6, 4]),
+            (wave(0.7, 6, 4), [6, 4]),
+            (wave(2.1, 4, 3), [4, 3]),
+        ];
+        // Codes are given: no slope goes through them.
+        let codes = [wave(0.9, 6, 3), wave(0.4, 6, 3)].map(|numbers| {
+            let scores = Tensor::<2>::from_data(TensorData::new(numbers, [6, 3]), &device);
+            sinkhorn_codes(scores, 0.5)
+        });
+        let terms: [&dyn Fn([Tensor<2>; 3]) -> Tensor<1>; 3] = [
+            &|[s, t, _]| simcse(s, t, Features::Pairs, 0.4).mean(),
+            &|[s, t, _]| simcse(s, t, Features::Difference, 0.4).mean(),
+            &|[s, t, c]| {
+                swav(
+                    [unit(s), unit(t)],
+                    unit(c.transpose()).transpose(),
+                    codes.clone(),
+                    0.4,
+                )
+                .mean()
+            },
+        ];
+        let leaves = |tables: &Tables| {
+            tables.clone().map(|(numbers, shape)| {
+                Tensor::<2>::from_data(TensorData::new(numbers, shape), &device).require_grad()
+            })
+        };
+        for (which, term) in terms.iter().enumerate() {
+            let at = leaves(&tables);
+            let gradients = term(at.clone()).backward();
+            let mut steep = 0.0f64;
+            for (table, leaf) in at.iter().enumerate() {
+                let Some(gradient) = leaf.grad(&gradients) else {
+                    assert!(table == 2 && which < 2, "term {which} uses table {table}");
+                    continue;
+                };
+                let gradient = values(gradient.reshape([-1]));
+                for (i, slope) in gradient.iter().enumerate() {
+                    const STEP: f32 = 1e-2;
+                    let value = |by: f32| {
+                        let mut moved = tables.clone();
+                        moved[table].0[i] += by;
+                        values(term(leaves(&moved)))[0]
+                    };
+                    let rise = (value(STEP) - value(-STEP)) / f64::from(2.0 * STEP);
+                    let far = (slope - rise).abs();
+                    assert!(
+                        far < 1e-3 * slope.abs().max(0.1),
+                        "term {which}, table {table}, {i}: {slope} {rise}"
+                    );
+                    steep = steep.max(slope.abs());
+                }
+            }
+            assert!(steep > 0.05, "a term without slope shows nothing");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import { expect, it } from 'vitest'
-import { naming, readData, readModel } from './files'
+import { checkpointFiles, naming, readData, readModel } from './files'
 
 const text = '{"prompt":"a"}\n'
 it('reads rows as they are, and unpacks .gz', async () => {
@@ -21,4 +21,13 @@ it('puts the weights\' name before an error that names no file, and leaves one t
   await expect(naming(names, Promise.reject(new Error('config.json is no JSON')))).rejects.toThrow(/^config\.json is no JSON$/)
   await expect(naming(['notes.txt'], Promise.reject(new Error('no model')))).rejects.toThrow('notes.txt: no model')
   expect(await naming(names, Promise.resolve(3))).toBe(3)
+})
+it('tells a checkpoint from the results on truths that go with it', () => {
+  const file = (name: string) => new File([], name)
+  const [checkpoint, trust] = [file('step-000050.safetensors'), file('trust.json')]
+  expect(checkpointFiles([trust, checkpoint])).toEqual({ checkpoint, trust })
+  expect(checkpointFiles([checkpoint])).toEqual({ checkpoint, trust: undefined })
+  expect(() => checkpointFiles([trust])).toThrow('trust.json: no checkpoint is among these files')
+  expect(() => checkpointFiles([checkpoint, file('other.safetensors')])).toThrow('these are several')
+  expect(() => checkpointFiles([checkpoint, trust, file('b.json')])).toThrow('at most one trust.json')
 })

@@ -57,3 +57,13 @@ export async function readData(file: File, mostUnpacked = MOST_UNPACKED): Promis
   }
   return out
 }
+
+/** Of the files a person gives together, the checkpoint, and the results on truths that go with it. */
+export function checkpointFiles(files: File[]): { checkpoint: File; trust?: File } {
+  const trust = files.filter((file) => file.name.toLowerCase().endsWith('.json'))
+  const others = files.filter((file) => !trust.includes(file))
+  const [checkpoint] = others
+  if (!checkpoint) throw new Error(`${files.map((file) => file.name).join(', ')}: no checkpoint is among these files. Choose a .safetensors file of this page or of the command, and trust.json with it if you have one.`)
+  if (others.length > 1 || trust.length > 1) throw new Error(`${files.map((file) => file.name).join(', ')}: these are several. Choose one checkpoint, and at most one trust.json with it.`)
+  return { checkpoint, trust: trust[0] }
+}

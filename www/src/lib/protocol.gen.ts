@@ -352,6 +352,10 @@ method: string,
  */
 model: string, 
 /**
+ * The reference policy, where it is another model than this one before training.
+ */
+reference?: string, 
+/**
  * The device.
  */
 device: DeviceInfo, 

@@ -1,7 +1,7 @@
 // Everything the page knows about the engine and the run, and everything a person can ask of them. Components read its
 // fields and call its methods; only this file speaks with the engine.
 import { EngineError, openWorker, type Client, type Notice } from '../engine/client'
-import { naming, readData, readModel } from '../lib/files'
+import { checkpointFiles, naming, readData, readModel } from '../lib/files'
 import { History } from '../lib/history'
 import type { DataInfo, DeviceChoice, DeviceInfo, Event, FinishReason, MethodInfo, RunInfo, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
 
@@ -360,18 +360,21 @@ export class Session {
     }
   }
 
-  openCheckpoint = (file: File) =>
+  /** Opens a checkpoint, and beside it, where it is among the files, what its map passed (`trust.json`). */
+  openCheckpoint = (...files: File[]) =>
     this.attempt('checkpoint', 'Opening the checkpoint', async () => {
       const before = JSON.stringify(this.applied)
-      await this.restore(file.name, new Uint8Array(await file.arrayBuffer()), null)
+      const { checkpoint, trust } = checkpointFiles(files)
+      const bytes = async (file: File) => new Uint8Array(await file.arrayBuffer())
+      await this.restore(checkpoint.name, await bytes(checkpoint), null, trust && (await bytes(trust)))
       // The same settings, seed and rows are the same run. Another one's curves are not this one's.
       if (JSON.stringify(this.applied) !== before) this.history.clear()
     })
 
   /** Goes on from a checkpoint: with `config`, or as it was written. Everything that the page shows of the run is its. */
-  private async restore(name: string, bytes: Uint8Array, config: TrainConfig | null): Promise<void> {
+  private async restore(name: string, bytes: Uint8Array, config: TrainConfig | null, trust?: Uint8Array): Promise<void> {
     // A copy: the bytes move to the worker, and should the engine end they are needed again.
-    const reply = await this.client!.ask({ type: 'restore', config }, [bytes.slice()])
+    const reply = await this.client!.ask({ type: 'restore', config }, trust ? [bytes.slice(), trust] : [bytes.slice()])
     const applied = this.withDefaults(reply.config, reply.config.method)
     this.applied = applied
     this.config = structuredClone(applied)

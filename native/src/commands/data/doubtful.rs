@@ -32,6 +32,7 @@ pub fn run(args: DoubtfulArgs) -> Result<()> {
             model: None,
             tokenizer: None,
         },
+        reference: None,
         device: args.device.clone(),
         batch_size: None,
         credit: "own".into(),

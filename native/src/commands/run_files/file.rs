@@ -15,6 +15,9 @@ pub struct RunFile {
     /// The tokenizer that goes with it, where it is a file of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
+    /// The policy that the model's is held against, where a method has one and it is not the model's own start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// Rows: `world` or a file; empty as `model` is.
     pub data: String,
     /// Answers to hold those of `data` against, where a method learns from two sets of answers.
@@ -44,6 +47,7 @@ impl Default for RunFile {
         Self {
             model: models::WORLD.into(),
             tokenizer: None,
+            reference: None,
             data: models::WORLD.into(),
             against: None,
             world_rows: 3000,
@@ -111,7 +115,8 @@ impl RunFile {
     /// The same with paths that hold from any folder.
     pub fn with_absolute_paths(mut self) -> Self {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
-        for source in [&mut self.model, &mut self.data] {
+        let sources = [&mut self.model, &mut self.data];
+        for source in sources.into_iter().chain(&mut self.reference) {
             // `world` is built in, and `-` is standard input.
             if source != models::WORLD && source != "-" {
                 *source = absolute(Path::new(source)).display().to_string();
