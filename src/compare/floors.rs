@@ -4,7 +4,7 @@ use super::cell::pair_scores;
 use super::error::CompareError;
 use super::truths::{Assessment, Readings, evaluate};
 use crate::device::OpenDevice;
-use crate::eval::floors::{IdPair, UnigramBradleyTerry};
+use crate::eval::floors::{IdPair, UnigramBradleyTerry, UnigramLogOdds};
 use crate::eval::{EvalError, Metric};
 use crate::objective::ScoreKind;
 use crate::reward::{AnswerScore, TokenRewardRecord};
@@ -98,14 +98,37 @@ pub async fn floors(
         failure: None,
         assessment: Assessment::default(),
     };
-    match unigram(train) {
+    let answers = answers_of(train);
+    let pairs: Vec<IdPair<'_>> = answers
+        .iter()
+        .map(|(chosen, rejected)| IdPair { chosen, rejected })
+        .collect();
+    match unigram(&pairs) {
         Ok(model) => {
-            let weighed = weigh(records, &model);
+            let weighed = weigh(records, |id| model.weight(id));
             floor.penalty = Some((model.l2, PENALTIES.to_vec()));
             floor.assessment = measure(&weighed, &pair_scores(&weighed, ScoreKind::Sum), None)
                 .map_err(eval(name))?;
         }
         Err(reason) => floor.failure = Some(reason),
+    }
+    all.push(floor);
+
+    let name = "unigram log-odds";
+    let mut floor = Floor {
+        name: name.into(),
+        about: "log-odds of each vocabulary entry between the chosen and the rejected training answers, counted, summed over the answer; no context".into(),
+        penalty: None,
+        failure: None,
+        assessment: Assessment::default(),
+    };
+    match UnigramLogOdds::fit(&pairs) {
+        Ok(model) => {
+            let weighed = weigh(records, |id| model.weight(id));
+            floor.assessment = measure(&weighed, &pair_scores(&weighed, ScoreKind::Sum), None)
+                .map_err(eval(name))?;
+        }
+        Err(reason) => floor.failure = Some(reason.to_string()),
     }
     all.push(floor);
 
@@ -132,8 +155,8 @@ pub async fn floors(
     Ok(all)
 }
 
-/// The unigram model at its best penalty, or why there is none.
-fn unigram(train: &[EncodedRow]) -> Result<UnigramBradleyTerry, String> {
+/// Tokens of the chosen and the rejected answer of every pair.
+fn answers_of(train: &[EncodedRow]) -> Vec<(Vec<u32>, Vec<u32>)> {
     let ids = |side: &EncodedSide| -> Vec<u32> {
         let encoded = &side.encoded;
         (1..encoded.ids.len())
@@ -141,35 +164,35 @@ fn unigram(train: &[EncodedRow]) -> Result<UnigramBradleyTerry, String> {
             .map(|i| encoded.ids[i])
             .collect()
     };
-    let answers: Vec<(Vec<u32>, Vec<u32>)> = train
+    train
         .iter()
         .filter_map(|row| match row.sides.as_slice() {
             [chosen, rejected] => Some((ids(chosen), ids(rejected))),
             _ => None,
         })
-        .collect();
-    if answers.len() < FOLDS {
+        .collect()
+}
+
+/// The unigram model at its best penalty, or why there is none.
+fn unigram(pairs: &[IdPair<'_>]) -> Result<UnigramBradleyTerry, String> {
+    if pairs.len() < FOLDS {
         return Err(format!(
             "{} training pairs are too few to choose its penalty; {FOLDS} are needed",
-            answers.len()
+            pairs.len()
         ));
     }
-    let pairs: Vec<IdPair<'_>> = answers
-        .iter()
-        .map(|(chosen, rejected)| IdPair { chosen, rejected })
-        .collect();
-    UnigramBradleyTerry::tune(&pairs, &PENALTIES, FOLDS, 0)
+    UnigramBradleyTerry::tune(pairs, &PENALTIES, FOLDS, 0)
         .map_err(|error: EvalError| error.to_string())
 }
 
-/// The same answers with the unigram weights as token rewards.
-fn weigh(records: &[TokenRewardRecord], model: &UnigramBradleyTerry) -> Vec<TokenRewardRecord> {
+/// The same answers with a weight of each vocabulary entry as token rewards.
+fn weigh(records: &[TokenRewardRecord], weight: impl Fn(u32) -> f64) -> Vec<TokenRewardRecord> {
     records
         .iter()
         .cloned()
         .map(|mut record| {
             for token in &mut record.tokens {
-                token.mean = model.weight(token.id) as f32;
+                token.mean = weight(token.id) as f32;
             }
             record.score = AnswerScore::from_tokens(&record.tokens);
             record

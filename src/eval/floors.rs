@@ -237,6 +237,52 @@ impl UnigramBradleyTerry {
     }
 }
 
+/// Log-odds of each token between the better and the worse answers: naive Bayes, with each answer a bag of tokens.
+///
+/// Where a Bradley-Terry model of a pair is content once the pair is told apart, counting is not: on pairs that one word
+/// settles, such as detoxified sentences, its token map is the stronger floor (`docs/LOG.md`, 2026-11-26).
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnigramLogOdds {
+    weights: BTreeMap<u32, f64>,
+}
+
+/// Occurrences that are added to each count: Jeffreys' prior of a proportion.
+const ADDED: f64 = 0.5;
+
+impl UnigramLogOdds {
+    /// Counts. The weight of token i is log((c_i + 0.5) / (r_i + 0.5)) - log((C + 0.5 V) / (R + 0.5 V)), with c and r its
+    /// occurrences in chosen and rejected answers, C and R those of all tokens, and V the different tokens that occur.
+    ///
+    /// # Errors
+    /// No pairs.
+    pub fn fit(pairs: &[IdPair<'_>]) -> Result<Self, EvalError> {
+        if pairs.is_empty() {
+            return Err(EvalError::Empty { what: "pairs" });
+        }
+        let mut counts: BTreeMap<u32, [f64; 2]> = BTreeMap::new();
+        for pair in pairs {
+            for (side, ids) in [pair.chosen, pair.rejected].into_iter().enumerate() {
+                ids.iter()
+                    .for_each(|id| counts.entry(*id).or_default()[side] += 1.0);
+            }
+        }
+        let of_all = |side: usize| {
+            counts.values().map(|count| count[side]).sum::<f64>() + ADDED * counts.len() as f64
+        };
+        let all = (of_all(0) / of_all(1)).ln();
+        let weights = counts
+            .iter()
+            .map(|(id, [c, r])| (*id, ((c + ADDED) / (r + ADDED)).ln() - all))
+            .collect();
+        Ok(Self { weights })
+    }
+
+    /// A token's weight; 0 for one that was not seen.
+    pub fn weight(&self, id: u32) -> f64 {
+        self.weights.get(&id).copied().unwrap_or(0.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +311,24 @@ mod tests {
         assert!((10.0 * sigmoid(-w) - 2.0 * w).abs() < 1e-4, "{w}");
         assert_eq!((model.weight(1), model.weight(99)), (0.0, 0.0));
         assert_eq!(model.token_scores(&[1, 7]), [0.0, w]);
+    }
+
+    #[test]
+    fn log_odds_have_their_closed_form_and_turn_with_the_sides() {
+        // Token 1 on both sides, 7 in chosen answers alone, 8 in rejected ones alone.
+        let (good, bad) = ([7, 1], [8, 8, 1]);
+        let there = UnigramLogOdds::fit(&[pair(&good, &bad), pair(&good, &bad)]).unwrap();
+        let all = ((4.0f64 + 1.5) / (6.0 + 1.5)).ln();
+        for (id, c, r) in [(7, 2.0, 0.0), (8, 0.0, 4.0), (1, 2.0, 2.0)] {
+            let weight: f64 = ((c + 0.5) / (r + 0.5f64)).ln() - all;
+            assert!((there.weight(id) - weight).abs() < 1e-12, "{id}");
+        }
+        assert_eq!(there.weight(99), 0.0);
+        let back = UnigramLogOdds::fit(&[pair(&bad, &good), pair(&bad, &good)]).unwrap();
+        for id in [1, 7, 8] {
+            assert!((there.weight(id) + back.weight(id)).abs() < 1e-12);
+        }
+        assert!(UnigramLogOdds::fit(&[]).is_err());
     }
 
     #[test]

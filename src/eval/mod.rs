@@ -33,7 +33,7 @@ pub use auc::{
 pub use calibration::{CalibrationReport, expected_calibration_error, gaussian_calibration};
 pub use classification::Confusion;
 pub use correlation::{Affine, Gauge, kendall_tau_b, mean_squared_error, pearson, spearman};
-pub use floors::{UnigramBradleyTerry, Words};
+pub use floors::{UnigramBradleyTerry, UnigramLogOdds, Words};
 pub use posteriors::{Gaussians, PosteriorAgreement, posterior_agreement};
 pub use recovery::{Decision, RewardRecovery};
 pub use resample::Bootstrap;

@@ -37,6 +37,17 @@ export const MODES = {
 /** Software shaders compile slowly: waits in webgpu mode want more than Playwright's 30 s. */
 export const TIMEOUT_MS = { webgpu: 240_000, cpu: 60_000 };
 
+/** A browser that ends by itself while it starts (a crash of Chromium's own, before any page) is started once more. */
+async function launch(options) {
+  try {
+    return await chromium.launch(options);
+  } catch (error) {
+    if (!/browser has been closed/.test(error.message)) throw error;
+    console.log(`Chromium ended while it started, and is started once more: ${/signal=\w+/.exec(error.message)?.[0] ?? error.message.split('\n')[0]}`);
+    return chromium.launch(options);
+  }
+}
+
 /**
  * Serves the page, starts the browser and opens it. The result:
  * - `page`, `context`, `url`, `mode`
@@ -57,7 +68,7 @@ export async function openPage(mode, { path = '', viewport = { width: 1280, heig
   const server = await serve(dist);
   let browser;
   try {
-    browser = await chromium.launch({ executablePath: findChromium(), args, headless: true });
+    browser = await launch({ executablePath: findChromium(), args, headless: true });
     const context = await browser.newContext({ viewport, acceptDownloads: true, ...more });
     context.setDefaultTimeout(TIMEOUT_MS[mode]);
     const external = [];

@@ -114,6 +114,7 @@ fn a_comparison_writes_everything_and_a_second_call_trains_nothing() {
         [
             "longer wins",
             "unigram Bradley-Terry",
+            "unigram log-odds",
             "log-probability, sum",
             "log-probability, mean"
         ]

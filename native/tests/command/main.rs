@@ -11,6 +11,7 @@ mod handover;
 mod ignorance;
 #[cfg(target_os = "linux")]
 mod loading;
+mod recovery;
 mod reference;
 mod resume;
 mod rewardbench;

@@ -15,6 +15,7 @@ pub(super) fn rows_at_a_time(width: usize) -> usize {
 }
 
 /// `work` under the widest vector instructions there are. What it calls must be inlined into it to profit.
+#[cfg(not(target_family = "wasm"))]
 #[inline(always)]
 fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
