@@ -150,6 +150,9 @@ pub struct ConvertArgs {
     /// The tokenizer of a llama2.c model.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub tokenizer: Option<PathBuf>,
+    /// The reference policy of a run that has one, where it is no longer where the run found it.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub reference: Option<String>,
     /// As JSON: the number of parameters, and every written file with its size and its SHA-256.
     #[arg(long)]
     pub json: bool,

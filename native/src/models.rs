@@ -29,6 +29,14 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
     let path = Path::new(source);
     let mut paths = Vec::new();
     if path.is_dir() {
+        if path.join("run.toml").is_file() && !path.join("config.json").is_file() {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "{source} is a run and no model: {source}/final is the model that it trained in full, and `avascope convert {source} FOLDER` makes a model of any run"
+                ),
+            ));
+        }
         for entry in fs::read_dir(path).with_context(|| format!("cannot read {source}"))? {
             paths.push(entry?.path());
         }
@@ -118,8 +126,8 @@ pub fn open(source: &str, tokenizer: Option<&Path>, device: &OpenDevice) -> Resu
     })
 }
 
-/// Opens a model, and the one whose policy it is held against where one is named. A tokenizer that is a file of its own goes
-/// with both.
+/// Opens a model, and the one whose policy it is held against where one is named: with its own tokenizer, except where both
+/// are llama2.c files, whose tokenizer is a file beside them.
 pub fn open_with_reference(
     source: &str,
     tokenizer: Option<&Path>,
@@ -130,8 +138,10 @@ pub fn open_with_reference(
     let Some(reference) = reference else {
         return Ok(model);
     };
-    let tokenizer = tokenizer.filter(|_| reference != WORLD);
-    let other = open(reference, tokenizer, device).with_context(|| "--reference")?;
+    let tokenizer = tokenizer.filter(|path| is_bin(path) && is_bin(Path::new(reference)));
+    let mut other = open(reference, tokenizer, device).with_context(|| "the reference policy")?;
+    // The last part of a path is `final` for every run.
+    other.name = reference.into();
     model
         .with_reference(other)
         .map_err(|error| exit::with_code(exit::DATA, format!("--reference {reference}: {error}")))

@@ -9,7 +9,9 @@
 use super::dataset::Sampler;
 use super::run::{LoadedModel, Run, fresh_adapter, fresh_head};
 use super::scorer::{Scorer, provenance};
-use super::trunk_digest::{hex, reference_digest, starts_digest, trunk_digest};
+use super::trunk_digest::{
+    hex, reference_digest, settings_of, starts_digest, trunk_digest, weights_digest,
+};
 use super::{FinishReason, RunInfo, TrainConfig, TrainError, Trainable};
 use crate::credit::Credit;
 use crate::device::OpenDevice;
@@ -46,6 +48,12 @@ struct State {
     /// from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reference_sha256: Option<String>,
+    /// What else a model's numbers depend on, in words: of the trunk, and of a reference that is a model of its own. Absent in
+    /// files from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model_settings: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference_settings: Option<String>,
     /// What tells the tokenizer from others; absent in files from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokenizer: Option<TokenizerMark>,
@@ -93,12 +101,17 @@ impl State {
         model: &LoadedModel,
         reference: &Decoder,
     ) -> Result<(), TrainError> {
+        let found = settings_of(&reference.config);
+        let settings = self.reference_settings.as_ref();
         let same = match &self.reference_sha256 {
             Some(kept) => *kept == reference_digest(reference).await?,
-            // The trunk, whose digest is kept, was the reference.
-            None => model.reference.is_none(),
+            // The trunk, whose digest is kept, was the reference: the same model may be named.
+            None => {
+                model.reference.is_none()
+                    || reference_digest(reference).await? == weights_digest(&model.decoder).await?
+            }
         };
-        if same {
+        if same && settings.is_none_or(|kept| *kept == found) {
             return Ok(());
         }
         let way_out = match &self.info.reference {
@@ -111,9 +124,21 @@ impl State {
             ),
         };
         Err(TrainError::Checkpoint(format!(
-            "its reference policy was another model than `{}`: {way_out}",
+            "its reference policy was another model than `{}` is now (other weights, or another config.json): {way_out}",
             model.reference_name()
         )))
+    }
+
+    /// Refuses a model whose configuration makes other numbers of the same weights.
+    fn check_settings(&self, model: &LoadedModel) -> Result<(), TrainError> {
+        let found = settings_of(&model.decoder.config);
+        match &self.model_settings {
+            Some(kept) if *kept != found => Err(TrainError::Checkpoint(format!(
+                "it was trained with a model of other settings ({kept}) than `{}` has now ({found}): open the model, and the config.json, that its run began with",
+                model.name
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -155,6 +180,10 @@ impl Run {
             frozen_digest: self.frozen_starts().await?,
             frozen_sha256: self.frozen_sha256().await?,
             reference_sha256: self.reference_sha256().await?,
+            model_settings: Some(settings_of(&self.model.decoder.config)),
+            reference_settings: (self.reference.as_ref())
+                .filter(|_| self.model.reference.is_some())
+                .map(|reference| settings_of(&reference.config)),
             tokenizer: Some(TokenizerMark::of(&self.model)),
         };
         let json = serde_json::to_string(&state)
@@ -210,6 +239,7 @@ impl Run {
             );
         }
         state.check_tokenizer(&self.model)?;
+        state.check_settings(&self.model)?;
         let fits = state.sampler.fits(
             self.train_rows.len(),
             self.config.batch_size,
@@ -398,6 +428,7 @@ pub(super) async fn scorer(
 ) -> Result<Scorer, TrainError> {
     let state = read_state(bytes)?;
     state.check_tokenizer(&model)?;
+    state.check_settings(&model)?;
     let objective = crate::objective::build(&state.config.method, &state.config.options)?;
     let moves = !matches!(state.config.trainable, Trainable::Heads);
     credit.check(objective.as_ref(), moves)?;

@@ -2,7 +2,7 @@
 
 use super::run::LoadedModel;
 use super::{TrainError, Trainable, host};
-use crate::model::{Decoder, Weight, Weights};
+use crate::model::{Decoder, ModelConfig, Weight, Weights};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 over the names, shapes and numbers of every tensor that does not train. Two trunks that differ in one number,
@@ -18,6 +18,27 @@ pub(super) async fn trunk_digest(
 pub(super) async fn reference_digest(reference: &Decoder) -> Result<String, TrainError> {
     let adapter = reference.lora.iter().flat_map(|lora| lora.weights.iter());
     digest_of(reference.weights.iter().chain(adapter)).await
+}
+
+/// The same over a model's own weights, without an adapter that lies over them.
+pub(super) async fn weights_digest(model: &Decoder) -> Result<String, TrainError> {
+    digest_of(model.weights.iter()).await
+}
+
+/// What besides its tensors makes a model compute other numbers, in words. Numbers are those of f32, because formats differ in
+/// how many digits of them they keep.
+pub(super) fn settings_of(config: &ModelConfig) -> String {
+    format!(
+        "{:?}, {} heads of {}, {} of keys, theta {:e}, {:?}, epsilon {:e}, heads normalised {}",
+        config.architecture,
+        config.heads,
+        config.head_dim,
+        config.kv_heads,
+        config.rope_theta as f32,
+        config.rope_scaling,
+        config.norm_eps as f32,
+        config.qk_norm
+    )
 }
 
 async fn digest_of(tensors: impl Iterator<Item = (&str, &Weight)>) -> Result<String, TrainError> {

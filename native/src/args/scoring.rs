@@ -204,6 +204,9 @@ pub struct RewardBenchArgs {
     /// The rows as published (allenai/reward-bench or allenai/reward-bench-2): Parquet or JSON Lines.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "run")]
     pub data: Option<PathBuf>,
+    /// The reference policy, where it is no longer where the run found it.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, requires = "run")]
+    pub reference: Option<String>,
     /// Scores instead of a run: the public code's eval-set-scores file of either version, or JSON Lines of subset,
     /// scores_chosen, scores_rejected (version 1) or id, subset, num_correct, scores (version 2).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -73,7 +73,7 @@ fn trained(args: &ConvertArgs) -> Result<LoadedModel> {
             model: None,
             tokenizer: args.tokenizer.clone(),
         },
-        reference: None,
+        reference: args.reference.clone(),
         device: "cpu".into(),
         batch_size: None,
         credit: "own".into(),

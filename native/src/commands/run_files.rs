@@ -122,7 +122,13 @@ impl OpenRun {
             tokenizer.as_deref(),
             reference.map(String::as_str),
             &device,
-        )?;
+        )
+        .map_err(|error| match (&args.reference, &file.reference) {
+            (None, Some(kept)) => error.context(format!(
+                "the run was held against {kept}, and `--reference PATH` says where that model lies now"
+            )),
+            _ => error,
+        })?;
         let encode = EncodeOptions {
             max_length: summary
                 .config
@@ -133,6 +139,16 @@ impl OpenRun {
         };
         let mut scorer = super::wait(Scorer::with_credit(model, &bytes, device, credit))
             .with_context(|| checkpoint.display().to_string())?;
+        let uses_reference = scorer.objective().needs_reference() || credit.needs.reference;
+        if args.reference.is_some() && !uses_reference {
+            return Err(exit::with_code(
+                exit::USAGE,
+                format!(
+                    "--reference goes with a method whose policy is held against another one (dpo), and `{}` is none",
+                    summary.config.method
+                ),
+            ));
+        }
         if let Some(rows) = args.batch_size {
             scorer.set_batch_size(rows);
         }

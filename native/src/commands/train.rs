@@ -45,7 +45,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         return Err(exit::with_code(
             exit::USAGE,
             format!(
-                "--reference goes with a method whose policy is held against another one (dpo), and `{}` is none",
+                "--reference (`reference` in a file of settings) goes with a method whose policy is held against another one (dpo), and `{}` is none",
                 file.train.method
             ),
         ));

@@ -32,7 +32,7 @@ fn dpo_is_held_against_the_policy_that_is_named() {
         assert!((first_loss(&here.join(&own)) - half).abs() < 1e-6);
         assert!((first_loss(&here.join(&named)) - half).abs() > 1e-3);
         let started = &events(&here.join(&named))[0];
-        assert_eq!(started["run"]["reference"], "final");
+        assert_eq!(started["run"]["reference"], "other/final");
 
         // Its folder knows the reference; a checkpoint by itself does not, and its token rewards would be others.
         let score = |what: &str, more: &[&str]| {
@@ -54,6 +54,32 @@ fn dpo_is_held_against_the_policy_that_is_named() {
         score(&own, &more)
             .code(3)
             .says(&["its reference policy was another model"]);
+        // The same weights under another epsilon are another policy.
+        let config = here.join("other/final/config.json");
+        let good = fs::read_to_string(&config).unwrap();
+        let wild = good.replace("\"rms_norm_eps\":0.00001", "\"rms_norm_eps\":0.1");
+        let wild = match wild == good {
+            true => good.replace("0.00001", "0.1"),
+            false => wild,
+        };
+        assert_ne!(wild, good);
+        fs::write(&config, wild).unwrap();
+        score(&named, &[])
+            .code(3)
+            .says(&["another model than", "another config.json"]);
+        fs::write(&config, good).unwrap();
+        // The model that the run began with may be named for what it is.
+        score(&own, &["--reference", "world"]).code(0);
+        // Where the reference lies elsewhere now, the way out is said.
+        fs::rename(here.join("other"), here.join("moved")).unwrap();
+        score(&named, &[])
+            .code(2)
+            .says(&["the run was held against", "`--reference PATH` says where"]);
+        let moved = ["--reference", "moved/final"];
+        let again = score(&named, &moved).code(0).lines();
+        assert!(largest_difference(&records, &again) < 1e-6);
+        avascope(here, &format!("convert {named} {trainable}-hf"), &moved).code(0);
+        fs::rename(here.join("moved"), here.join("other")).unwrap();
         // A run that goes on goes on against the same policy.
         let words = format!("{} -q --resume --steps 6 --reference world", tiny(&named));
         avascope(here, &words, &[])
@@ -73,6 +99,7 @@ fn a_reference_must_cut_texts_into_the_same_tokens_and_be_of_use() {
     let scratch = tempfile::tempdir().unwrap();
     let here = scratch.path();
     avascope(here, "convert world hf", &[]).code(0);
+    avascope(here, "convert world good", &[]).code(0);
     let path = here.join("hf/tokenizer.json");
     let mut tokenizer: serde_json::Value =
         serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -90,10 +117,25 @@ fn a_reference_must_cut_texts_into_the_same_tokens_and_be_of_use() {
     ]);
     avascope(here, &dpo, &["--reference", "nowhere"])
         .code(2)
-        .says(&["--reference", "nowhere"]);
+        .says(&["the reference policy", "nowhere"]);
+    // A tokenizer that is named for the model is not the reference's.
+    avascope(
+        here,
+        &dpo,
+        &[
+            "--reference",
+            "hf",
+            "--model",
+            "good",
+            "--tokenizer",
+            "good/tokenizer.json",
+        ],
+    )
+    .code(3)
+    .says(&["another tokenizer"]);
     let ava = format!("{} -q --method ava_p --steps 1", tiny("run"));
     avascope(here, &ava, &["--reference", "world"])
         .code(2)
-        .says(&["--reference goes with a method", "dpo"]);
+        .says(&["goes with a method whose policy is held against", "dpo"]);
     assert!(!here.join("run").exists(), "nothing is left behind");
 }

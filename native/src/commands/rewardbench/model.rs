@@ -35,7 +35,7 @@ pub(super) fn score(
         run: folder.into(),
         checkpoint: args.checkpoint.clone(),
         model: args.model.clone(),
-        reference: None,
+        reference: args.reference.clone(),
         device: args.device.clone(),
         batch_size: args.batch_size,
         ignorance: Default::default(),
