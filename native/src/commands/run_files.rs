@@ -260,6 +260,19 @@ impl OpenRun {
                     folder.display()
                 );
             }
+            if self.summary.info.reference != member.summary.info.reference {
+                let of = |run: &Self| match &run.summary.info.reference {
+                    Some(reference) => format!("`{reference}`"),
+                    None => "its own start".into(),
+                };
+                say!(
+                    "warning   {} was held against {}, and {} against {}: their spread is not that of the seed alone",
+                    folder.display(),
+                    of(&member),
+                    self.named.display(),
+                    of(self)
+                );
+            }
             if self.summary.info.data_fingerprint != member.summary.info.data_fingerprint {
                 say!(
                     "warning   {} trained on other rows than {}: their spread is not that of the seed alone",
