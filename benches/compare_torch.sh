@@ -5,6 +5,8 @@
 # usage: PYTHON=venv/bin/python AVASCOPE=target/release/avascope benches/compare_torch.sh [MODEL]
 #   MODEL    a SmolLM2-135M file or folder (`avascope fetch smollm2` prints one), or `world`
 #   ROUNDS, PAIRS, TOKENS, PROMPT, STEPS, SCORE_PAIRS, THREADS: as below
+#   DATA     rows to score in place of made-up ones, at most SCORE_PAIRS; PyTorch scores random tokens in batches of the same
+#            sizes, and computes logits of the same positions (all of them under "all positions")
 set -eu
 here=$(dirname "$0")
 python=${PYTHON:-python3}
@@ -16,20 +18,22 @@ size=smollm2
 [ "$model" = world ] && size=world
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+data=${DATA:-}
 common="--pairs $pairs --tokens $tokens --prompt $prompt --steps $steps --score-pairs $score"
 round=1
 while [ "$round" -le "$rounds" ]; do
   echo "round $round of $rounds: avascope" >&2
   # Word splitting of $common is wanted.
   # shellcheck disable=SC2086
-  RAYON_NUM_THREADS=$threads "$avascope" bench --device cpu --model "$model" $common --json >"$out/a$round"
+  RAYON_NUM_THREADS=$threads "$avascope" bench --device cpu --model "$model" $common ${data:+--data "$data"} --json >"$out/a$round"
+  batches=${data:+--batches $out/a$round}
   echo "round $round of $rounds: torch" >&2
   # shellcheck disable=SC2086
-  "$python" "$here/torch_step.py" --size $size --threads "$threads" $common >"$out/t$round"
+  "$python" "$here/torch_step.py" --size $size --threads "$threads" $common $batches >"$out/t$round"
   # shellcheck disable=SC2086
-  "$python" "$here/torch_step.py" --size $size --threads "$threads" $common --fused >"$out/f$round"
+  "$python" "$here/torch_step.py" --size $size --threads "$threads" $common $batches --fused >"$out/f$round"
   # shellcheck disable=SC2086
-  "$python" "$here/torch_step.py" --size $size --threads "$threads" $common --all-positions >"$out/l$round"
+  "$python" "$here/torch_step.py" --size $size --threads "$threads" $common $batches --all-positions >"$out/l$round"
   round=$((round + 1))
 done
 "$python" - "$out" "$rounds" <<'PY'

@@ -75,15 +75,31 @@ class Model(nn.Module):
             if p.dim() > 1:
                 nn.init.normal_(p, std=0.02)
 
-    def forward(self, ids, prompt, all_positions):
-        """Log-probability of every answer token and the reward head's two numbers: each [rows, answer tokens, ...]."""
+    def trunk(self, ids):
+        """Hidden states [rows, tokens, hidden] after the final norm."""
         d = self.c["hidden"] // self.c["heads"]
         frequency = self.c["theta"] ** (-torch.arange(0, d, 2).float() / d)
         angle = torch.outer(torch.arange(ids.shape[1]).float(), frequency).repeat(1, 2)
         x, cos, sin = self.embedding(ids), angle.cos(), angle.sin()
         for layer in self.layers:
             x = layer(x, cos, sin)
-        x = self.norm(x)
+        return self.norm(x)
+
+    def at(self, ids, places, all_positions):
+        """The same as `forward` for answer tokens anywhere in the batch: their log-probabilities and rewards."""
+        x = self.trunk(ids)
+        flat, ids = x.reshape(-1, x.shape[-1]), ids.reshape(-1)
+        if all_positions:
+            every = F.log_softmax(flat @ self.embedding.weight.T, -1)
+            q = every[places - 1].gather(-1, ids[places, None])[..., 0]
+        else:
+            logits = flat[places - 1] @ self.embedding.weight.T
+            q = F.log_softmax(logits, -1).gather(-1, ids[places, None])[..., 0]
+        return q, self.reward(flat[places])
+
+    def forward(self, ids, prompt, all_positions):
+        """Log-probability of every answer token and the reward head's two numbers: each [rows, answer tokens, ...]."""
+        x = self.trunk(ids)
         if all_positions:
             # What the usual code does: every position's log-softmax, masked afterwards.
             every = F.log_softmax(x[:, :-1] @ self.embedding.weight.T, -1)
@@ -102,6 +118,7 @@ def main():
     parser.add_argument("--prompt", type=int)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--score-pairs", type=int, default=64)
+    parser.add_argument("--batches", help="a JSON report of `avascope bench --data`: score batches of these sizes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--all-positions", action="store_true", help="logits of every position, not only of answers")
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
@@ -137,9 +154,24 @@ def main():
                 phases[name].append(end - start)
             phases["step"].append(marks[-1] - marks[0])
 
-    left, scored = args.score_pairs, 0.0
+    left, scored, scored_tokens = args.score_pairs, 0.0, 2 * args.score_pairs * args.tokens
     with torch.inference_mode():
-        model(draw(16), prompt, args.all_positions)
+        if args.batches:
+            batches = json.load(open(args.batches))["score_batches"]
+            scored_tokens = sum(tokens for batch in batches for tokens, _ in batch)
+            for i, batch in enumerate(batches[:1] + batches):
+                tokens = max(tokens for tokens, _ in batch)
+                ids = torch.randint(size["vocab"], (len(batch), tokens))
+                # Each answer token's place, and that of the state before it, among all positions of the batch.
+                places = [row * tokens + t for row, (own, before) in enumerate(batch) for t in range(max(before, 1), own)]
+                places = torch.tensor(places)
+                start = time.perf_counter()
+                _, reward = model.at(ids, places, args.all_positions)
+                reward.sum().item()
+                scored += (time.perf_counter() - start) * (i > 0)
+            left = 0
+        else:
+            model(draw(16), prompt, args.all_positions)
         while left > 0:
             pairs = min(left, 16)
             ids = draw(pairs)
@@ -156,7 +188,7 @@ def main():
         train_tokens_per_second=2 * args.pairs * args.tokens / result["step"]["median"],
         score_pairs=args.score_pairs,
         score_seconds=scored,
-        score_tokens_per_second=2 * args.score_pairs * args.tokens / scored if scored else 0.0,
+        score_tokens_per_second=scored_tokens / scored if scored else 0.0,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
     print(json.dumps(result, indent=2))

@@ -1,4 +1,5 @@
-//! What serde says of a value of the wrong kind, in words for people who do not know Rust.
+//! What serde says of a value of the wrong kind, in words for people who do not know Rust; and the names that a misspelt one may
+//! have meant.
 
 /// `invalid type: string "x", expected usize` as `a whole number, 0 or more, is needed, and the text "x" stands here`. What
 /// is not such a sentence stays as it is.
@@ -17,12 +18,44 @@ pub fn plain_words(said: &str) -> String {
         return format!("`{variant}` is not known here; use {expected}");
     }
     if let Some((field, expected)) = quoted_after(said, "unknown field ") {
-        return format!("there is no `{field}` here; there is {expected}");
+        let known = expected.split('`').skip(1).step_by(2).map(String::from);
+        let known: Vec<String> = nearest_first(field, known)
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let known = match known.is_empty() {
+            true => expected.into(),
+            false => known.join(", "),
+        };
+        return format!("there is no `{field}` here; there is {known}");
     }
     if let Some(field) = said.strip_prefix("missing field ") {
         return format!("{field} is missing");
     }
     said.into()
+}
+
+/// Names sorted by edit distance to `wanted`.
+pub fn nearest_first(wanted: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort_by_key(|name| (distance(wanted, name), name.clone()));
+    names
+}
+
+/// Levenshtein distance, with one row of the table. The wanted name comes from outside: only its start counts.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(64).enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 /// The name between backticks behind `beginning`, and what follows "expected ".
@@ -103,8 +136,8 @@ mod tests {
                 "`lor` is not known here; use one of `full`, `lora`",
             ),
             (
-                "unknown field `modle`, expected `model` or `data`",
-                "there is no `modle` here; there is `model` or `data`",
+                "unknown field `modle`, expected `data` or `model`",
+                "there is no `modle` here; there is `model`, `data`",
             ),
             ("missing field `mode`", "`mode` is missing"),
             ("anything else", "anything else"),

@@ -256,9 +256,12 @@ pub struct BenchArgs {
     /// Counted steps.
     #[arg(long, default_value_t = 5, value_parser = readers::at_least_one)]
     pub steps: usize,
-    /// Pairs scored forward only.
+    /// Pairs scored forward only; of --data the most.
     #[arg(long, default_value_t = 64)]
     pub score_pairs: usize,
+    /// Rows to score in place of made-up ones, batched by their lengths as `eval` does.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
     /// What trains: full, lora or heads.
     #[arg(long, default_value = "full", value_parser = ["full", "lora", "heads"])]
     pub trainable: String,

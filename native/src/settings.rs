@@ -85,7 +85,7 @@ mod tests {
             ),
             (
                 "modle = 'x'\n",
-                "line 1, column 1: there is no `modle` here; there is one of `model`",
+                "line 1, column 1: there is no `modle` here; there is `model`",
             ),
             ("[train\n", "line 1"),
         ] {

@@ -465,7 +465,7 @@ fn baseline(config: &CompareConfig, systems: &[System]) -> Result<Option<usize>,
             let labels = systems.iter().map(|system| system.label.clone());
             wrong(format!(
                 "`baseline` is `{label}`, and no system has that label; labels: {}",
-                crate::objective::options::nearest_first(label, labels).join(", ")
+                crate::plain::nearest_first(label, labels).join(", ")
             ))
         }
     }

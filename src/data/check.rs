@@ -69,6 +69,9 @@ pub struct Leak {
     pub same_prompt: usize,
 }
 
+/// Most lines that are named for one finding.
+pub const LINES: usize = 10;
+
 /// What [`check`] found. Its `Display` form is for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckReport {
@@ -94,8 +97,12 @@ pub struct CheckReport {
     pub empty_prompts: usize,
     /// Answers that are empty or white space.
     pub empty_answers: usize,
+    /// Lines of the first [`LINES`] rows with such an answer.
+    pub empty_answer_lines: Vec<usize>,
     /// Pairs with two identical answers.
     pub identical_answers: usize,
+    /// Lines of the first [`LINES`] of them.
+    pub identical_answer_lines: Vec<usize>,
     /// Rows with at least one labelled span.
     pub rows_with_spans: usize,
     /// Rows with known token rewards.
@@ -119,6 +126,7 @@ pub struct CheckReport {
 /// One row, seen alike whether it is a pair or a demonstration.
 struct View<'a> {
     id: &'a str,
+    line: usize,
     prompt: &'a Content,
     answers: Vec<&'a Answer>,
     /// Better and worse, where the row says which is which.
@@ -155,6 +163,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
             .iter()
             .map(|row| View {
                 id: &row.id,
+                line: row.line,
                 prompt: &row.prompt,
                 answers: vec![&row.chosen, &row.rejected],
                 judged: row.judged(),
@@ -164,6 +173,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
             .iter()
             .map(|row| View {
                 id: &row.id,
+                line: row.line,
                 prompt: &row.prompt,
                 answers: vec![&row.answer],
                 judged: None,
@@ -173,6 +183,7 @@ fn views(rows: &Rows) -> Vec<View<'_>> {
             .iter()
             .map(|row| View {
                 id: &row.id,
+                line: row.line,
                 prompt: &row.prompt,
                 answers: vec![&row.answer],
                 judged: None,
@@ -211,6 +222,13 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
     // Which orders of a pair were seen: bit 0 for one, bit 1 for the other.
     let mut orders: HashMap<Key, u8> = HashMap::new();
     let count = |test: &dyn Fn(&View<'_>) -> bool| views.iter().filter(|view| test(view)).count();
+    let lines = |test: &dyn Fn(&View<'_>) -> bool| {
+        let found = views.iter().filter(|view| test(view));
+        found.map(|view| view.line).take(LINES).collect()
+    };
+    let has_empty_answer = |view: &View<'_>| view.answers.iter().any(|a| a.content.is_blank());
+    let has_identical_answers =
+        |view: &View<'_>| matches!(view.answers.as_slice(), [a, b] if a.content == b.content);
     let mut report = CheckReport {
         kind: match rows {
             Rows::Preferences(_) => "preferences",
@@ -231,9 +249,9 @@ pub fn check(rows: &Rows, other_splits: &[(&str, &Rows)]) -> CheckReport {
             .flat_map(|view| &view.answers)
             .filter(|a| a.content.is_blank())
             .count(),
-        identical_answers: count(
-            &|view| matches!(view.answers.as_slice(), [a, b] if a.content == b.content),
-        ),
+        empty_answer_lines: lines(&has_empty_answer),
+        identical_answers: count(&has_identical_answers),
+        identical_answer_lines: lines(&has_identical_answers),
         rows_with_spans: count(&|view| {
             view.answers
                 .iter()
@@ -402,20 +420,39 @@ impl fmt::Display for CheckReport {
             }
         }
         writeln!(f)?;
-        for (name, count) in [
-            ("duplicate rows", self.duplicate_rows),
-            ("duplicate prompts", self.duplicate_prompts),
-            ("duplicate answers", self.duplicate_answers),
-            ("duplicate ids", self.duplicate_ids),
-            ("conflicting pairs", self.conflicting_pairs),
-            ("empty prompts", self.empty_prompts),
-            ("empty answers", self.empty_answers),
-            ("identical answers", self.identical_answers),
-            ("rows with spans", self.rows_with_spans),
-            ("rows with known rewards", self.rows_with_true_rewards),
-            ("pairs labelled otherwise", self.relabelled_pairs),
+        let none = Vec::new();
+        for (name, count, lines) in [
+            ("duplicate rows", self.duplicate_rows, &none),
+            ("duplicate prompts", self.duplicate_prompts, &none),
+            ("duplicate answers", self.duplicate_answers, &none),
+            ("duplicate ids", self.duplicate_ids, &none),
+            ("conflicting pairs", self.conflicting_pairs, &none),
+            ("empty prompts", self.empty_prompts, &none),
+            (
+                "empty answers",
+                self.empty_answers,
+                &self.empty_answer_lines,
+            ),
+            (
+                "identical answers",
+                self.identical_answers,
+                &self.identical_answer_lines,
+            ),
+            ("rows with spans", self.rows_with_spans, &none),
+            (
+                "rows with known rewards",
+                self.rows_with_true_rewards,
+                &none,
+            ),
+            ("pairs labelled otherwise", self.relabelled_pairs, &none),
         ] {
-            writeln!(f, "{name:<24} {count:>8}")?;
+            write!(f, "{name:<24} {count:>8}")?;
+            if !lines.is_empty() {
+                let shown: Vec<String> = lines.iter().map(usize::to_string).collect();
+                let more = if count > lines.len() { ", ..." } else { "" };
+                write!(f, "   lines {}{more}", shown.join(", "))?;
+            }
+            writeln!(f)?;
         }
         if let (Some(desirable), Some(conflicting)) = (self.desirable, self.conflicting_labels) {
             for (name, count) in [
@@ -497,6 +534,10 @@ mod tests {
                 report.identical_answers
             ),
             (1, 1, 1)
+        );
+        assert_eq!(
+            (&report.empty_answer_lines, &report.identical_answer_lines),
+            (&vec![7], &vec![6])
         );
         assert_eq!(
             (report.rows_with_spans, report.rows_with_true_rewards),

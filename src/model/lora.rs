@@ -166,7 +166,7 @@ pub struct ExportedLora {
 }
 
 /// Path, inputs and outputs of every linear layer.
-fn linear_layers(config: &ModelConfig) -> Vec<(String, usize, usize)> {
+pub(crate) fn linear_layers(config: &ModelConfig) -> Vec<(String, usize, usize)> {
     let gpt2 = config.architecture == Architecture::Gpt2;
     expected_shapes(config)
         .into_iter()

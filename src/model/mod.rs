@@ -29,6 +29,7 @@ pub use decoder::{Decoder, ForwardOptions, TrunkOutput};
 pub use dropout::Dropout;
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generated};
+pub(crate) use lora::linear_layers;
 pub use lora::{ExportedLora, Lora, LoraConfig};
 pub use shapes::{expected_shapes, is_transposed};
 pub use weights::{Weight, Weights};

@@ -1,5 +1,7 @@
 //! The safetensors file format: names, shapes and values, read from bytes and written to bytes.
 
+mod header;
+
 use super::ModelError;
 use super::import::{Source, reader};
 use ::safetensors::{Dtype, SafeTensors};
@@ -63,6 +65,8 @@ pub fn views(bytes: &[u8]) -> Result<BTreeMap<String, View<'_>>, ModelError> {
             ),
         ));
     }
+    let behind = 8 + length as usize;
+    header::check(&bytes[8..behind], bytes.len() - behind)?;
     let (header, metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|e| ModelError::malformed(FORMAT, e.to_string()))?;
     let tensors = metadata.tensors();

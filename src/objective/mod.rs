@@ -31,11 +31,11 @@ mod every_method;
 #[cfg(test)]
 pub(crate) mod golden;
 
+pub(crate) use crate::plain::nearest_first;
 pub use ava_terms::{AvaOptions, AvaTerms, Normalise, Terminal};
 pub use comparison::{Comparison, PairFit};
 pub use math::{log_one_minus_exp, log_standard_normal_cdf};
 pub use options::ObjectiveError;
-pub(crate) use options::nearest_first;
 pub use scores::{ScoreKind, Scores, posterior_terms, residual_terms, reward_terms};
 
 use crate::reward::{Steps, StepsConfig, Uncertainty};
@@ -262,7 +262,7 @@ impl Method {
         let found = self.variants.iter().find(|variant| variant.name == name);
         found.ok_or_else(|| {
             let names = self.variants.iter().map(|variant| variant.name.to_owned());
-            let known: Vec<String> = options::nearest_first(name, names)
+            let known: Vec<String> = nearest_first(name, names)
                 .iter()
                 .map(|name| format!("`{name}`"))
                 .collect();
@@ -341,7 +341,7 @@ pub fn build(
         Some(method) => (method.build)(&method.resolve(options)?),
         None => Err(ObjectiveError::UnknownMethod {
             name: name.to_owned(),
-            known: options::nearest_first(name, METHODS.iter().map(|m| m.name.to_owned())),
+            known: nearest_first(name, METHODS.iter().map(|m| m.name.to_owned())),
         }),
     }
 }

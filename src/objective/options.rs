@@ -1,6 +1,6 @@
 //! Options of methods: JSON objects laid over the defaults.
 
-use crate::plain::plain_words;
+use crate::plain::{nearest_first, plain_words};
 use crate::reward::{Prior, StepsConfig};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -193,29 +193,6 @@ pub(super) fn check_prior(prior: &Prior, method: &'static str) -> Result<(), Obj
     let scale = prior.prior_scale;
     let ok = (1e-3..=1e3).contains(&scale);
     check(ok, method, "prior_scale", scale, "0.001 to 1000")
-}
-
-/// Names sorted by edit distance to `wanted`.
-pub(crate) fn nearest_first(wanted: &str, names: impl Iterator<Item = String>) -> Vec<String> {
-    let mut names: Vec<String> = names.collect();
-    names.sort_by_key(|name| (distance(wanted, name), name.clone()));
-    names
-}
-
-/// Levenshtein distance, with one row of the table. The wanted name comes from outside: only its start counts.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -4,7 +4,9 @@ use super::TrainError;
 use crate::data::{Answer, Content, Rows};
 use crate::random::Rng;
 use crate::reward::{Layout, Side};
-use crate::text::{EncodeOptions, EncodedAnswer, TextError, TextTokenizer, encode_answer};
+use crate::text::{
+    EncodeOptions, EncodedAnswer, TextError, TextTokenizer, Truncation, encode_answer,
+};
 
 /// One answer of a row: its tokens, and what is known about them.
 #[derive(Clone, Debug)]
@@ -85,17 +87,55 @@ impl EncodedRow {
     }
 }
 
+/// "line 3", "lines 3, 5 and 9", "lines 3, 5, 9 and 4 more".
+pub(super) fn lines(rows: &[&EncodedRow]) -> String {
+    const SHOWN: usize = 3;
+    let lines: Vec<String> = rows.iter().map(|row| row.line.to_string()).collect();
+    let (shown, more) = match lines.len() {
+        n if n > SHOWN + 1 => (&lines[..SHOWN], format!("{} more", n - SHOWN)),
+        _ => match lines.split_last() {
+            Some((last, [])) => return format!("line {last}"),
+            Some((last, first)) => (first, last.clone()),
+            None => return "no line".into(),
+        },
+    };
+    format!("lines {} and {more}", shown.join(", "))
+}
+
+/// Sentences on rows that can be used and are not what they look like: cut ones, and pairs whose answers no model can tell
+/// apart. Each names lines.
+pub fn row_warnings(rows: &[EncodedRow], options: &EncodeOptions) -> Vec<String> {
+    let cut: Vec<&EncodedRow> = rows.iter().filter(|row| row.truncated()).collect();
+    let kept = match options.truncation {
+        Truncation::KeepStart => "their starts were kept",
+        _ => {
+            "prompts lost tokens from the left, and where that was not enough answers from the right"
+        }
+    };
+    let cut = (!cut.is_empty()).then(|| {
+        format!(
+            "{} longer than {} tokens ({}): {kept} (`truncation`, `max_length`)",
+            counted(cut.len(), "row"),
+            options.max_length,
+            lines(&cut)
+        )
+    });
+    cut.into_iter()
+        .chain(alike(rows, options.max_length))
+        .collect()
+}
+
 /// A sentence on pairs whose answers no model can tell apart, by what makes them alike; `None` where there are none.
-pub(super) fn alike(rows: &[EncodedRow], max_length: usize) -> Option<String> {
-    let (mut same, mut cut, mut unknown) = (0, 0, 0);
+fn alike(rows: &[EncodedRow], max_length: usize) -> Option<String> {
+    let (mut same, mut cut, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows.iter().filter(|row| row.identical()) {
         let texts: Vec<&String> = row.sides.iter().map(|s| &s.encoded.answer_text).collect();
         if texts.windows(2).all(|pair| pair[0] == pair[1]) {
-            same += 1;
+            same.push(row);
         } else if row.truncated() {
-            cut += 1;
+            cut.push(row);
         } else {
-            unknown += 1;
+            unknown.push(row);
         }
     }
     let parts: Vec<String> = [
@@ -110,8 +150,8 @@ pub(super) fn alike(rows: &[EncodedRow], max_length: usize) -> Option<String> {
         ),
     ]
     .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{} {what}", counted(count, "pair")))
+    .filter(|(rows, _)| !rows.is_empty())
+    .map(|(rows, what)| format!("{} {what} ({})", counted(rows.len(), "pair"), lines(&rows)))
     .collect();
     (!parts.is_empty()).then(|| {
         format!(

@@ -1,7 +1,7 @@
 //! From a batch's tokens to `Steps`: trunk, LM head on the answers' positions only, reward head.
 
 use super::TrainError;
-use super::dataset::{EncodedRow, layout};
+use super::trunk_cache::{CacheSlot, from_cache};
 use crate::model::{Decoder, Dropout, ForwardOptions, TrunkOutput};
 use crate::objective::Objective;
 use crate::reward::{
@@ -9,134 +9,6 @@ use crate::reward::{
     action_values, assemble, weighted_action_values,
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use std::collections::HashMap;
-
-/// Largest cache of frozen-trunk states, in numbers. Two GiB: beyond it rows are computed again at each visit.
-const CACHE_LIMIT: usize = 1 << 29;
-
-/// States of a frozen trunk, kept per answer so that a run of heads computes each once.
-///
-/// The last bits of a state depend on the batch in which it was computed. A resumed run must give the losses of one that
-/// never stopped, so a row's states are always computed in one and the same batch. These batches hold rows of like length,
-/// which wastes the least on padding, and depend on nothing but the rows: runs with other seeds share them.
-pub struct TrunkCache {
-    /// The batches in which states are computed; empty where nothing is cached.
-    groups: Vec<Vec<usize>>,
-    /// Of each row, which of `groups` it is in.
-    group_of: Vec<usize>,
-    answers: HashMap<(usize, usize), CachedAnswer>,
-}
-
-/// What a frozen trunk says of one answer.
-struct CachedAnswer {
-    /// `[T', H]`, T' the answer's own tokens.
-    hidden: Vec<f32>,
-    /// q, ll and log B per step, three times `[T'-1]`, zero where the step mask is zero; `None` where heads that train have
-    /// a say in them.
-    per_step: Option<[Vec<f32>; 3]>,
-}
-
-/// The cache as one batch of training rows sees it.
-pub struct CacheSlot<'a> {
-    cache: &'a mut TrunkCache,
-    batch: &'a [usize],
-    rows: &'a [EncodedRow],
-}
-
-impl TrunkCache {
-    /// A cache that is never filled: the trunk moves.
-    pub fn off() -> Self {
-        Self {
-            groups: Vec::new(),
-            group_of: Vec::new(),
-            answers: HashMap::new(),
-        }
-    }
-
-    /// An empty cache of the states `[T, width]` of `rows`, computed `batch_size` rows at a time. It stays off where the
-    /// states of all rows would not fit: whether it is on must not depend on where a run was stopped.
-    pub fn new(batch_size: usize, rows: &[EncodedRow], width: usize) -> Self {
-        let numbers = rows
-            .iter()
-            .flat_map(|row| &row.sides)
-            .map(|side| side.encoded.ids.len().saturating_mul(width))
-            .fold(0usize, usize::saturating_add);
-        if numbers > CACHE_LIMIT {
-            return Self::off();
-        }
-        // Pairs and single answers are never in one batch.
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        let sides = |row: &usize| rows[*row].sides.len();
-        order.sort_by_key(|row| (sides(row), rows[*row].tokens()));
-        let groups: Vec<Vec<usize>> = order
-            .chunk_by(|a, b| sides(a) == sides(b))
-            .flat_map(|alike| alike.chunks(batch_size.max(1)))
-            .map(<[usize]>::to_vec)
-            .collect();
-        let mut group_of = vec![0; rows.len()];
-        for (group, members) in groups.iter().enumerate() {
-            for row in members {
-                group_of[*row] = group;
-            }
-        }
-        Self {
-            groups,
-            group_of,
-            answers: HashMap::new(),
-        }
-    }
-
-    /// The slot of a batch of training rows, or `None` where nothing is cached.
-    pub fn lookup<'a>(
-        &'a mut self,
-        batch: &'a [usize],
-        rows: &'a [EncodedRow],
-    ) -> Option<CacheSlot<'a>> {
-        (!self.groups.is_empty()).then_some(CacheSlot {
-            cache: self,
-            batch,
-            rows,
-        })
-    }
-}
-
-impl<'a> CacheSlot<'a> {
-    /// The batch's answers in the layout's order; missing ones are computed first.
-    async fn answers(
-        self,
-        decoder: &Decoder,
-        objective: &dyn Objective,
-        device: &Device,
-    ) -> Result<Vec<&'a CachedAnswer>, TrainError> {
-        let Self { cache, batch, rows } = self;
-        for row in batch {
-            if cache.answers.contains_key(&(*row, 0)) {
-                continue;
-            }
-            let group = &cache.groups[cache.group_of[*row]];
-            let members: Vec<&EncodedRow> = group.iter().map(|row| &rows[*row]).collect();
-            // What fills the padding does not matter: it is masked everywhere.
-            let layout = layout(&members, 0);
-            let trunk = run_trunk(decoder, objective, &layout, device, false);
-            let answers = read_answers(&trunk, &layout).await?;
-            // The layout's order: side after side, and in each the rows.
-            let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
-            let own: Vec<_> = places.zip(answers).collect();
-            cache.answers.extend(own);
-        }
-        let cache: &'a TrunkCache = cache;
-        let sides = batch.iter().map(|row| rows[*row].sides.len()).max();
-        (0..sides.unwrap_or(0))
-            .flat_map(|side| batch.iter().map(move |row| (*row, side)))
-            .map(|place| {
-                cache.answers.get(&place).ok_or_else(|| {
-                    // Every row is in one group, and groups hold pairs or single answers, never both.
-                    TrainError::Rows(format!("row {} has no states in the cache", place.0))
-                })
-            })
-            .collect()
-    }
-}
 
 /// What turns tokens into steps.
 pub struct Reader<'a> {
@@ -272,9 +144,9 @@ pub(super) struct TrunkStates {
     /// After the final norm, `[B, T, H]`.
     pub(super) hidden: Tensor<3>,
     /// What the language model's head says of the actions; `None` where [`StepsConfig::q_after_heads`].
-    per_step: Option<StepValues>,
+    pub(super) per_step: Option<StepValues>,
     /// `[B, heads, T, T]` of the last layer, where asked for.
-    attention: Option<Tensor<4>>,
+    pub(super) attention: Option<Tensor<4>>,
 }
 
 /// Runs the trunk on a batch, and the LM head on its answers' positions where Q is read off it.
@@ -434,72 +306,4 @@ impl Actions {
             log_policy: spread(values.log_policy),
         }
     }
-}
-
-/// A batch's states from those of its answers, in the layout's order.
-fn from_cache(
-    answers: &[&CachedAnswer],
-    layout: &Layout,
-    width: usize,
-    device: &Device,
-) -> TrunkStates {
-    let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
-    let mut hidden = vec![0.0f32; b * t * width];
-    let mut per_step = std::array::from_fn::<_, 3, _>(|_| vec![0.0f32; b * s]);
-    for (row, answer) in answers.iter().enumerate() {
-        let at = row * t * width;
-        hidden[at..at + answer.hidden.len()].copy_from_slice(&answer.hidden);
-        let at = row * s;
-        for (all, own) in per_step.iter_mut().zip(answer.per_step.iter().flatten()) {
-            all[at..at + own.len()].copy_from_slice(own);
-        }
-    }
-    // One objective fills a cache: either every answer has these numbers or none has.
-    let known = answers.iter().all(|answer| answer.per_step.is_some());
-    let per_step = known.then(|| {
-        let [q, log_likelihood, log_policy] = per_step
-            .map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers, [b, s]), device));
-        StepValues {
-            q,
-            log_likelihood,
-            log_policy,
-        }
-    });
-    TrunkStates {
-        hidden: Tensor::from_data(TensorData::new(hidden, [b, t, width]), device),
-        attention: None,
-        per_step,
-    }
-}
-
-/// The states of every sequence of a layout, in its order.
-async fn read_answers(
-    trunk: &TrunkStates,
-    layout: &Layout,
-) -> Result<Vec<CachedAnswer>, TrainError> {
-    let (t, s) = (layout.tokens, layout.steps());
-    let [_, _, width] = trunk.hidden.dims();
-    let hidden = super::read(trunk.hidden.clone().inner()).await?;
-    let per_step = match &trunk.per_step {
-        Some(values) => Some([
-            super::read(values.q.clone().inner()).await?,
-            super::read(values.log_likelihood.clone().inner()).await?,
-            super::read(values.log_policy.clone().inner()).await?,
-        ]),
-        None => None,
-    };
-    let answers = (0..layout.rows).map(|row| {
-        let tokens = layout.segments[row * t..(row + 1) * t]
-            .iter()
-            .filter(|segment| **segment > 0)
-            .count();
-        let steps = row * s..row * s + tokens.saturating_sub(1);
-        CachedAnswer {
-            hidden: hidden[row * t * width..(row * t + tokens) * width].to_vec(),
-            per_step: per_step
-                .as_ref()
-                .map(|all| std::array::from_fn(|i| all[i][steps.clone()].to_vec())),
-        }
-    });
-    Ok(answers.collect())
 }

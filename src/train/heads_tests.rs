@@ -483,7 +483,7 @@ fn a_frozen_trunk_s_cache_gives_a_q_head_the_trunk_s_own_states() {
     let mut cached = new_run("ava_p", without_ptq("ava_p"), Trainable::Heads, 5);
     let losses = steps(&mut cached, 3);
     let mut plain = new_run("ava_p", without_ptq("ava_p"), Trainable::Heads, 5);
-    plain.cache = super::forward::TrunkCache::off();
+    plain.cache = super::trunk_cache::TrunkCache::off();
     for (a, b) in losses.iter().zip(steps(&mut plain, 3)) {
         assert!((a - b).abs() < 1e-4 * b.abs(), "{a} {b}");
     }

@@ -1,6 +1,7 @@
 //! The training loop that page and command share: configuration, schedule, optimiser, checkpoint, events.
 
 mod bench;
+mod broken;
 mod check;
 mod checkpoint;
 mod config;
@@ -35,16 +36,19 @@ mod schedule;
 mod scorer;
 #[cfg(test)]
 mod testing;
+mod trunk_cache;
 mod trunk_digest;
 mod truths;
 #[cfg(test)]
 mod unpaired;
 mod world;
 
-pub use bench::{BenchPlan, BenchReport, Seconds, bench};
+pub use bench::{BenchPlan, BenchReport, Product, Seconds, bench};
 pub use checkpoint::{CheckpointSummary, checkpoint_digest, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
-pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};
+pub use dataset::{
+    EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows, row_warnings,
+};
 pub use error::TrainError;
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
@@ -59,6 +63,7 @@ pub use ready::{FrozenStates, ReadyRows};
 pub use reference::Reference;
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
+pub use trunk_cache::SharedStates;
 pub use truths::{
     EncodedTrace, Floor, InterventionPlan, LEAST_ANSWERS, Question, RULE, Seen, TRUST_SCHEMA,
     TRUTHS, TrustEntry, TrustFile, Truth, TruthData, TruthFigure, TruthKind, TruthOptions,

@@ -101,6 +101,7 @@ impl Scorer {
             batch_size: batch_size.max(1),
             credit: &CREDITS[0],
             posterior: None,
+            states: None,
         }
     }
 }

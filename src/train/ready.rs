@@ -2,8 +2,8 @@
 
 use super::check::check_rows;
 use super::dataset::{EncodedRow, SkippedRow, encode_usable_rows};
-use super::forward::TrunkCache;
 use super::run::{LoadedModel, Run};
+use super::trunk_cache::{TrunkCache, reading};
 use super::{TrainConfig, TrainError, Trainable};
 use crate::data::Rows;
 use crate::objective::{Objective, RowKind};
@@ -118,20 +118,12 @@ impl Run {
         if !matches!(self.config.trainable, Trainable::Heads) {
             return None;
         }
-        let steps = self.objective.steps_config();
         Some(format!(
-            "{} batch {} length {} q {:?} {} {} {:?}{}",
+            "{} batch {} length {} {}",
             self.info.data_fingerprint,
             self.config.batch_size,
             self.config.max_length,
-            steps.q_mode,
-            steps.alpha,
-            steps.beta,
-            steps.ll,
-            match steps.q_after_heads() {
-                true => ", read after the heads",
-                false => "",
-            }
+            reading(self.objective.steps_config())
         ))
     }
 

@@ -3,16 +3,18 @@
 //! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
 //! resumed. One optimiser step reads back from the device once, at its end.
 
+use super::broken::broken_term;
 use super::check::{check_rows, check_vocabulary, two_sets};
-use super::dataset::{EncodedRow, Sampler, SkippedRow, alike, counted, layout, unpaired_layout};
+use super::dataset::{EncodedRow, Sampler, SkippedRow, layout, row_warnings, unpaired_layout};
 use super::extras::{extras, share_counts};
-use super::forward::{Reader, TrunkCache, steps_of};
+use super::forward::{Reader, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::readings::Readings;
 use super::ready::{ReadyRows, kind_of};
 use super::reference::Reference;
 use super::schedule::factor;
 use super::scorer::pad_of;
+use super::trunk_cache::TrunkCache;
 use super::{
     Event, FinishReason, LoraConfig, Metrics, RunInfo, TrainConfig, TrainError, Trainable,
 };
@@ -21,7 +23,7 @@ use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora, ModelConfig};
 use crate::objective::{Objective, Progress, RowKind};
 use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
-use crate::text::{TextTokenizer, Truncation};
+use crate::text::TextTokenizer;
 use burn::tensor::Device;
 use std::sync::{Arc, OnceLock};
 
@@ -176,19 +178,6 @@ impl Run {
         warnings.extend(
             SkippedRow::sentence(&held_out_skipped).map(|said| format!("held out: {said}")),
         );
-        if truncated_rows > 0 {
-            let kept = match config.truncation {
-                Truncation::KeepStart => "their starts were kept",
-                _ => {
-                    "prompts lost tokens from the left, and where that was not enough answers from the right"
-                }
-            };
-            warnings.push(format!(
-                "{} longer than {} tokens: {kept} (`truncation`, `max_length`)",
-                counted(truncated_rows, "row"),
-                options.max_length
-            ));
-        }
         if flipped > 0 {
             warnings.push(format!(
                 "{} of the {} training pairs, those of lowest strength, are learned with their labels swapped (`flip_fraction`)",
@@ -196,7 +185,10 @@ impl Run {
                 train_rows.len()
             ));
         }
-        warnings.extend(alike(&train_rows, options.max_length));
+        warnings.extend(row_warnings(&train_rows, &options));
+        warnings.extend(
+            (row_warnings(&held_out, &options).iter()).map(|said| format!("held out: {said}")),
+        );
         warnings.extend(unknown_warning(&train_rows, model.tokenizer.unknown()));
         if let (Some(lora), Trainable::Lora(wanted)) = (&brought, &config.trainable)
             && (lora.rank != wanted.r || lora.alpha != wanted.alpha)
@@ -498,17 +490,12 @@ impl Run {
         optimizer.step("", &mut self.head.weights, &mut gradients, head_rate, scale);
 
         let (norm, mut metrics, more) = readings.read(norm, self.objective.as_ref()).await?;
-        let broken = std::iter::once(("loss", metrics.get("loss").copied().unwrap_or(f64::NAN)))
-            .chain(metrics.iter().map(|(name, value)| (name.as_str(), *value)))
-            .chain(std::iter::once(("grad_norm", f64::from(norm))))
-            .find(|(_, value)| !value.is_finite());
-        if let Some((term, value)) = broken {
-            let row = self.name_broken_row(&batches, kept).await;
+        if let Some((term, value)) = broken_term(&metrics, f64::from(norm)) {
             return Err(TrainError::NonFinite {
-                term: term.into(),
+                row: self.name_broken_row(&term, &batches, kept).await,
+                term,
                 value,
                 step: self.step + 1,
-                row,
             });
         }
         self.step += 1;
@@ -524,32 +511,6 @@ impl Run {
                 .sum::<usize>() as f64,
         );
         Ok(metrics)
-    }
-
-    /// Looks for the first row whose own numbers are not finite.
-    async fn name_broken_row(&self, batches: &[Vec<usize>], kept: Vec<Steps>) -> String {
-        for (batch, steps) in batches.iter().zip(kept) {
-            for (what, tensor) in steps.numbers() {
-                let [_, columns] = tensor.dims();
-                let Ok(data) = tensor.into_data_async().await else {
-                    continue;
-                };
-                let Ok(values) = data.try_into_vec_as::<f32>() else {
-                    continue;
-                };
-                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                    let sequence = at / columns.max(1);
-                    let row = &self.train_rows[batch[sequence % batch.len()]];
-                    return format!(
-                        ", first seen in the {what} of row {} (line {}), step {} of its answer",
-                        row.id,
-                        row.line,
-                        at % columns.max(1)
-                    );
-                }
-            }
-        }
-        ", in no single row: the weights themselves left the range".into()
     }
 
     /// Whether the held-out figure has been stale for too long.

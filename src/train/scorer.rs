@@ -2,9 +2,10 @@
 
 use super::dataset::{EncodedRow, layout};
 use super::figures::figures;
-use super::forward::{Pass, Reader, read_steps, run_trunk, score_places};
+use super::forward::{Pass, Reader, TrunkStates, read_steps, run_trunk, score_places};
 use super::ignorance::{AnswerVariance, Posterior, annotate, annotate_margins};
 use super::run::{LoadedModel, Run, count};
+use super::trunk_cache::SharedStates;
 use super::{Metrics, TrainConfig, TrainError, Trainable};
 use crate::credit::{AnswerMask, CREDITS, Credit, Sequence};
 use crate::device::OpenDevice;
@@ -44,6 +45,8 @@ pub struct Scorer {
     pub(super) batch_size: usize,
     /// Laplace's approximation, where one was set.
     pub(super) posterior: Option<Posterior>,
+    /// States of the trunk that other scorers of it may have computed; none where it moves.
+    pub(super) states: Option<SharedStates>,
 }
 
 impl Scorer {
@@ -125,13 +128,7 @@ impl Scorer {
             let layout = layout(&members, pad);
             let normaliser = count(std::slice::from_ref(&layout));
             let device = &self.device.device;
-            let trunk = run_trunk(
-                &self.model.decoder,
-                self.objective.as_ref(),
-                &layout,
-                device,
-                self.credit.needs.attention,
-            );
+            let trunk = self.trunk_states(&layout).await?;
             let variances = match &self.posterior {
                 Some(posterior) => {
                     Some(posterior.variances(self, &members, &layout, &trunk).await?)
@@ -236,6 +233,17 @@ impl Scorer {
             z,
             log_policy,
         })
+    }
+
+    async fn trunk_states(&self, layout: &Layout) -> Result<TrunkStates, TrainError> {
+        let (decoder, objective) = (&self.model.decoder, self.objective.as_ref());
+        let device = &self.device.device;
+        let attention = self.credit.needs.attention;
+        match &self.states {
+            // Attention is not kept: it is as large as all states together.
+            Some(shared) if !attention => shared.states(decoder, objective, layout, device).await,
+            _ => Ok(run_trunk(decoder, objective, layout, device, attention)),
+        }
     }
 
     /// Token rewards `[B, S]` by the credit, from the method's own.
@@ -402,7 +410,25 @@ impl Run {
             device: self.device.clone(),
             batch_size: self.config.batch_size,
             posterior: None,
+            states: None,
         })
+    }
+
+    /// The same, sharing the states of a frozen trunk with other scorers, which must be of runs of one model on one device. Where
+    /// the trunk moves, nothing is shared.
+    ///
+    /// # Errors
+    /// As [`Run::scorer_with`].
+    pub fn scorer_sharing(
+        &self,
+        credit: &'static Credit,
+        states: &SharedStates,
+    ) -> Result<Scorer, TrainError> {
+        let mut scorer = self.scorer_with(credit)?;
+        if matches!(self.config.trainable, Trainable::Heads) {
+            scorer.states = Some(states.clone());
+        }
+        Ok(scorer)
     }
 
     /// Figures on the held-out rows (the first `eval_rows` of them), each under `eval_`.

@@ -13,6 +13,17 @@ pub fn cpu() -> OpenDevice {
 
 /// A run of `method` on the built-in world after `steps` steps of its whole trunk.
 pub fn trained(method: &str, options: Value, steps: usize, rows: usize) -> Run {
+    trained_in(Trainable::Full, method, options, steps, rows)
+}
+
+/// The same with what trains.
+pub fn trained_in(
+    trainable: Trainable,
+    method: &str,
+    options: Value,
+    steps: usize,
+    rows: usize,
+) -> Run {
     let device = cpu();
     let kind = build(method, &options).expect("a method").rows();
     let mut rows: Rows = world_rows(rows, 7, kind == RowKind::Demonstrations);
@@ -30,7 +41,7 @@ pub fn trained(method: &str, options: Value, steps: usize, rows: usize) -> Run {
         batch_size: 8,
         learning_rate: 2e-3,
         eval_steps: 0,
-        trainable: Trainable::Full,
+        trainable,
         ..TrainConfig::default()
     };
     let model = world_model(&device.device).expect("the built-in model");

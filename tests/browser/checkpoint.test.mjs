@@ -3,7 +3,7 @@
 // from it with lower rates.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -126,6 +126,51 @@ test('a checkpoint goes on in the command that the page wrote, and in the page t
       alike(await goOn(page, join(run, 'checkpoints', 'step-000005.safetensors'), 5), native.slice(5));
       assert.deepEqual(problems, []);
     }, watched);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('what a map passed is opened with its checkpoint, and is forgotten with the next step', async () => {
+  assert.ok(existsSync(command), `the command is not built: ${command}; \`cargo xtask test\` builds it`);
+  const folder = mkdtempSync(join(tmpdir(), 'avascope-trust-'));
+  try {
+    await withPage('cpu', async ({ page, problems }) => {
+      const badge = (words) => page.waitForFunction((wanted) => document.querySelector('.badge')?.textContent === wanted, words);
+      await by(page, 'token').waitFor();
+      await stepTo(page, 3);
+      const file = join(folder, 'page.safetensors');
+      await download(page, file);
+      const { status: code, stderr } = spawnSync(command, ['eval', file, '--device', 'cpu', '--truth', 'intervention', '--interventions', '1', '--limit', '40', '--json'], { encoding: 'utf8' });
+      assert.equal(code, 0, stderr);
+      const trust = join(folder, 'trust.json');
+
+      // What the command found: interventions alone make no map checked, whatever they say.
+      await page.setInputFiles('[data-testid="checkpoint-file"]', [file, trust]);
+      await status(page, 'step 3 of');
+      await badge('exploratory');
+
+      // The same results as if people's labels had been asked, and the map had passed.
+      const results = JSON.parse(readFileSync(trust, 'utf8'));
+      for (const { result } of results.entries) {
+        result.truth = 'spans';
+        for (const figure of result.figures) {
+          figure.value = 0.9;
+          figure.interval = { low: 0.85, high: 0.95, level: 0.95 };
+          figure.floors = [{ name: 'chance', value: 0.5 }];
+        }
+      }
+      writeFileSync(trust, JSON.stringify(results));
+      await page.setInputFiles('[data-testid="checkpoint-file"]', [file, trust]);
+      await badge('checked');
+      await page.getByText('Held against: spans on').first().waitFor();
+
+      // Another checkpoint is another map.
+      await by(page, 'step').click();
+      await atLeast(page, 4);
+      await badge('exploratory');
+      assert.deepEqual(problems, []);
+    });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

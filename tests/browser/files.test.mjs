@@ -2,7 +2,7 @@
 // open, train and colour the tokens; broken ones are told beside their control, by name, and the page goes on.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -40,9 +40,18 @@ function avascope(...words) {
 function converted(name, ...from) {
   const to = join(folder, name);
   if (!existsSync(to)) avascope('convert', from[0], to, ...from.slice(1));
-  return asFiles(readdirSync(to).map((file) => join(to, file)));
+  return asFiles(readdirSync(to, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name: file }) => join(to, file)));
 }
 const world = () => converted('world', 'world');
+/** The same as a folder, with what else lies in the folders that people download. */
+function worldFolder() {
+  world();
+  const to = join(folder, 'world');
+  writeFileSync(join(to, 'README.md'), 'A tiny model.');
+  mkdirSync(join(to, 'onnx'), { recursive: true });
+  writeFileSync(join(to, 'onnx', 'config.json'), '{}');
+  return to;
+}
 const story = () => converted('stories', join(stories, 'stories260K.bin'), '--tokenizer', join(stories, 'tok512.bin'));
 const content = (files, name) => files.find((file) => file.name === name).buffer;
 const json = (files, name) => JSON.parse(content(files, name).toString('utf8'));
@@ -79,7 +88,8 @@ const settled = (page) => page.waitForFunction(() => !document.querySelector('[d
 async function open(page, model, rows) {
   await by(page, 'token').waitFor();
   await by(page, 'use-files').click();
-  await page.setInputFiles('[data-testid="model-files"]', model);
+  // A path is a folder's, which is chosen whole; files are chosen one by one.
+  await page.setInputFiles(typeof model === 'string' ? '[data-testid="model-files-folder"]' : '[data-testid="model-files"]', model);
   await by(page, 'needs-rows').waitFor();
   assert.ok(await by(page, 'start').isDisabled(), 'a model without rows cannot start');
   assert.equal((await tokens(page)).length, 0, 'and no map of other rows is shown for it');
@@ -88,7 +98,7 @@ async function open(page, model, rows) {
 }
 
 const CASES = [
-  ['a Hugging Face directory', null, () => world(), () => avascope('data', 'world', '--rows', '60'), '60 pairs'],
+  ['a Hugging Face directory', null, () => worldFolder(), () => avascope('data', 'world', '--rows', '60'), '60 pairs'],
   ['a GGUF file', null, () => [letters()], () => jsonl(pairs), `${PAIRS} pairs`],
   ['a Hugging Face directory of stories260K', STORIES, () => story(), () => jsonl(pairs), `${PAIRS} pairs`],
 ];

@@ -153,6 +153,7 @@ pub struct EvalArgs {
     /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
     /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
     /// lengths, a shuffled map), with at least 10 answers behind it; with fewer it is undecided and counts neither way.
+    /// What chosen answers gained, which is often neutral, only must not lie wholly below chance.
     /// --limit also cuts a truth's own rows. Results go to trust.json beside the checkpoint: a map that passed every truth it was held
     /// against is `checked` from then on if people's labels were among them (edits, spans, steps or lexicon), any other is
     /// `exploratory`: intervention alone makes no map checked. Rows whose answer was trained on are left out.

@@ -3,9 +3,15 @@
 use super::kernels::{self, kernels};
 use super::{open_device, print_line, wait};
 use crate::args::BenchArgs;
+use crate::talk::say;
 use crate::{exit, models};
 use anyhow::Result;
-use avascope::train::{BenchPlan, BenchReport, Seconds, Trainable, bench};
+use avascope::text::{EncodeOptions, Truncation};
+use avascope::train::{
+    BenchPlan, BenchReport, EncodedRow, LoadedModel, Seconds, SkippedRow, Trainable, bench,
+    encode_usable_rows,
+};
+use std::path::Path;
 
 /// Measures made-up steps and says what they cost.
 pub fn run(args: BenchArgs) -> Result<()> {
@@ -18,18 +24,24 @@ pub fn run(args: BenchArgs) -> Result<()> {
     }
     let source = args.model.model.as_deref().unwrap_or(models::WORLD);
     let model = models::open(source, args.model.tokenizer.as_deref(), &device)?;
+    let score_rows = (args.data.as_deref())
+        .map(|path| rows(path, args.score_pairs, &model))
+        .transpose()?;
     let plan = BenchPlan {
         pairs: args.pairs,
         tokens: args.tokens,
         prompt: args.prompt.unwrap_or((args.tokens / 4).max(1)),
         steps: args.steps,
         score_pairs: args.score_pairs,
+        score_rows,
         trainable: Trainable::named(&args.trainable).unwrap_or_default(),
     };
     let report = wait(bench(model, &plan, device))?;
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = peak_memory();
-    let kernels = args.kernels.then(|| kernels(&args)).transpose()?;
+    let kernels = (args.kernels)
+        .then(|| kernels(&args, &report.products))
+        .transpose()?;
     if args.json {
         let mut value = serde_json::to_value(&report)?;
         value["threads"] = threads.into();
@@ -44,6 +56,28 @@ pub fn run(args: BenchArgs) -> Result<()> {
         .iter()
         .chain(&kernels.iter().flat_map(kernels::table).collect::<Vec<_>>())
         .try_for_each(|line| print_line(line))
+}
+
+/// The first rows of a file, as tokens of the model.
+fn rows(path: &Path, most: usize, model: &LoadedModel) -> Result<Vec<EncodedRow>> {
+    let rows = crate::files::read_rows(path)?;
+    let options = EncodeOptions {
+        max_length: model.decoder.config.max_position,
+        truncation: Truncation::default(),
+        append_eos: true,
+    };
+    let (mut usable, skipped) = encode_usable_rows(&rows, &model.tokenizer, &options)?;
+    if let Some(sentence) = SkippedRow::sentence(&skipped) {
+        say!("warning   {sentence}");
+    }
+    usable.truncate(most);
+    if usable.is_empty() {
+        return Err(exit::with_code(
+            exit::DATA,
+            format!("{}: no row is left to score", path.display()),
+        ));
+    }
+    Ok(usable)
 }
 
 fn table(

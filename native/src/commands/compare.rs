@@ -25,7 +25,9 @@ use crate::{exit, models};
 use anyhow::{Context as _, Result};
 use avascope::compare::{self, Cell, CellRecord, CompareError, Floor, Inputs, ModelSummary, Plan};
 use avascope::device::OpenDevice;
-use avascope::train::{Event, FrozenStates, LoadedModel, Run, SkippedRow, TrainError, TruthResult};
+use avascope::train::{
+    Event, FrozenStates, LoadedModel, Run, SharedStates, SkippedRow, TrainError, TruthResult,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -91,6 +93,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let mut session = Session {
         interrupted: watch_interrupts("save the training in hand"),
         states: Vec::new(),
+        measured: SharedStates::default(),
         began: Instant::now(),
         trained: 0,
         done: 0,
@@ -156,8 +159,10 @@ struct Session {
     model: LoadedModel,
     rows: PreparedRows,
     interrupted: Arc<AtomicBool>,
-    /// States of the frozen trunk, newest last.
+    /// States of the frozen trunk over training rows, newest last.
     states: Vec<FrozenStates>,
+    /// The same over all rows that maps are measured on.
+    measured: SharedStates,
     began: Instant,
     /// Trainings of this call.
     trained: usize,
@@ -471,7 +476,8 @@ impl Session {
 
     /// Measures a run as a cell's credit reads it.
     fn measure(&self, run: &Run, cell: Cell, record: CellRecord) -> Result<CellRecord> {
-        let scorer = run.scorer_with(self.plan.systems[cell.system].credit)?;
+        let credit = self.plan.systems[cell.system].credit;
+        let scorer = run.scorer_sharing(credit, &self.measured)?;
         Ok(wait(compare::assess_cell(
             record,
             &scorer,

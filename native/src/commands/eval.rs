@@ -60,22 +60,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         });
         print_line(&serde_json::to_string_pretty(&value)?)?;
     } else {
-        say!(
-            "{}{} on {}, {} · {} · {} · {} rows of {data}",
-            provenance.method,
-            match run.scorer.credit().is_own() {
-                true => String::new(),
-                false => format!(" spread by {}", provenance.credit),
-            },
-            provenance.model,
-            provenance.checkpoint,
-            provenance.device,
-            provenance.precision,
-            rows.len()
-        );
-        if let Some(ignorance) = &provenance.ignorance {
-            say!("ignorance by {}", ignorance.detail);
-        }
+        run.introduce(provenance, rows.len(), &data);
         shown(&figures)
             .iter()
             .try_for_each(|line| print_line(line))?;

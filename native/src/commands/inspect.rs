@@ -31,6 +31,12 @@ pub fn run(args: InspectArgs) -> Result<()> {
     run.refuse_inputs(Some(&args.out), args.data.as_deref())?;
     let rows = run.rows(args.data.as_deref(), Some(args.limit))?;
     let scored = run.score(&rows)?;
+    let provenance = scored.records.first().map(|record| &record.provenance);
+    run.introduce(
+        provenance.unwrap_or_else(|| run.scorer.provenance()),
+        rows.len(),
+        &run.data_name(args.data.as_deref()),
+    );
     // `<` never appears literally, so no text of a row can end the script element or open another.
     let json = serde_json::to_string(&scored.records)?.replace('<', "\\u003c");
     let html = format!("{before}{json}{after}");

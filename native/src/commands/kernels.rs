@@ -11,6 +11,7 @@ use self::log::{Totals, Work, is_product, totals};
 use crate::args::BenchArgs;
 use crate::models;
 use anyhow::{Context, Result, bail};
+use avascope::train::Product;
 use serde::Serialize;
 use std::path::Path;
 use std::process::Command;
@@ -39,12 +40,14 @@ pub struct Kernel {
     pub time_share: f64,
     /// Share of the time of its pool: the matrix products, or the other kernels, whose work is known.
     pub pool_time_share: f64,
-    /// Numbers that a matrix product computes in a step, at most.
-    pub outputs: Option<f64>,
+    /// Floating-point operations of a matrix product in a step, two for each multiplication with its addition.
+    pub flop: Option<f64>,
+    /// A step has other than so many products that cut into as many tiles: `flop` is then launches times their mean.
+    pub approximate: bool,
     /// Bytes that another kernel reads and writes in a step, at most.
     pub bytes: Option<f64>,
-    /// Share of the pool's work: of the numbers that the matrix products compute, which is their share of the arithmetic up
-    /// to the inner dimension; of the bytes among the others. `None` where the logs do not tell the work.
+    /// Share of the pool's work: of the arithmetic of the matrix products, or of the bytes among the others. `None` where the
+    /// work is not known.
     pub work_share: Option<f64>,
     /// It takes far more time than work.
     pub suspicious: bool,
@@ -68,11 +71,12 @@ pub struct Kernels {
 }
 
 /// Runs the bench twice more, with logging, and takes the difference.
-pub fn kernels(args: &BenchArgs) -> Result<Kernels> {
+/// `products`: those of a step.
+pub fn kernels(args: &BenchArgs, products: &[Product]) -> Result<Kernels> {
     let folder = tempfile::tempdir().context("making a temporary folder for the kernel log")?;
     let short = logged_run(args, 1, folder.path())?;
     let long = logged_run(args, 1 + STEPS, folder.path())?;
-    difference(&short, &long, STEPS)
+    difference(&short, &long, STEPS, products)
 }
 
 fn logged_run(args: &BenchArgs, steps: usize, folder: &Path) -> Result<Totals> {
@@ -137,7 +141,25 @@ fn whole(path: &Path) -> Result<std::path::PathBuf> {
         .with_context(|| format!("{} cannot be opened", path.display()))
 }
 
-fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
+/// Operations of a launch in `groups` workgroups of one tile each, and how many products of a step cut into as many.
+fn arithmetic(products: &[Product], groups: u64, tile: [u64; 2]) -> Option<(f64, usize)> {
+    let cut = |p: &&Product| {
+        let [rows, columns] = [(p.rows, tile[0]), (p.columns, tile[1])]
+            .map(|(size, tile)| (size as u64).div_ceil(tile));
+        p.batch as u64 * rows * columns == groups
+    };
+    let (flop, times) = (products.iter().filter(cut)).fold((0.0, 0), |(flop, times), p| {
+        (flop + p.times as f64 * p.flop(), times + p.times)
+    });
+    (times > 0).then(|| (flop / times as f64, times))
+}
+
+fn difference(
+    short: &Totals,
+    long: &Totals,
+    steps: usize,
+    products: &[Product],
+) -> Result<Kernels> {
     let per_step = 1.0 / steps as f64;
     let mut all: Vec<Kernel> = long
         .iter()
@@ -145,12 +167,16 @@ fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
             let before = short.get(launch).map_or(0, |t| t.0);
             let more = launches.checked_sub(before).filter(|more| *more > 0)?;
             let more = more as f64 * per_step;
-            let work = |known: u64| Some(known as f64 * more);
-            let (outputs, bytes) = match launch.work {
-                Work::Outputs(outputs) => (work(outputs), None),
-                Work::Bytes(bytes) => (None, work(bytes)),
-                Work::Unknown => (None, None),
-            };
+            let (mut flop, mut bytes, mut approximate) = (None, None, false);
+            match launch.work {
+                Work::Tiles { rows, columns } => {
+                    let found = arithmetic(products, launch.groups, [rows, columns]);
+                    flop = found.map(|(each, _)| each * more);
+                    approximate = found.is_some_and(|(_, times)| times as f64 != more);
+                }
+                Work::Bytes(each) => bytes = Some(each as f64 * more),
+                Work::Unknown => {}
+            }
             Some(Kernel {
                 name: launch.name.clone(),
                 groups: launch.groups,
@@ -159,7 +185,8 @@ fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
                 seconds: seconds / *launches as f64 * more,
                 time_share: 0.0,
                 pool_time_share: 0.0,
-                outputs,
+                flop,
+                approximate,
                 bytes,
                 work_share: None,
                 suspicious: false,
@@ -176,17 +203,17 @@ fn difference(short: &Totals, long: &Totals, steps: usize) -> Result<Kernels> {
         sum(&|k| if which(k) { k.seconds } else { 0.0 }) / seconds
     };
     let matmul_share = share_of(&|k| is_product(&k.name));
-    let unknown_share = share_of(&|k| k.outputs.is_none() && k.bytes.is_none());
+    let unknown_share = share_of(&|k| k.flop.is_none() && k.bytes.is_none());
     // Time and work of the kernels whose work is counted alike.
     let pool = |work: &dyn Fn(&Kernel) -> Option<f64>| {
         let known = all.iter().filter_map(|k| Some((k.seconds, work(k)?)));
         known.fold((0.0, 0.0), |sum, k| (sum.0 + k.0, sum.1 + k.1))
     };
-    let (products, others) = (pool(&|k| k.outputs), pool(&|k| k.bytes));
+    let (multiplying, others) = (pool(&|k| k.flop), pool(&|k| k.bytes));
     for kernel in &mut all {
         kernel.time_share = kernel.seconds / seconds;
-        let known = match (kernel.outputs, kernel.bytes) {
-            (Some(outputs), _) => Some((outputs, products)),
+        let known = match (kernel.flop, kernel.bytes) {
+            (Some(flop), _) => Some((flop, multiplying)),
             (_, Some(bytes)) => Some((bytes, others)),
             _ => None,
         };
@@ -220,7 +247,7 @@ pub fn table(kernels: &Kernels) -> Vec<String> {
             100.0 * kernels.matmul_share
         ),
         format!(
-            "{:<40}{:>8}{:>9}{:>9}{:>8}{:>12}{:>12}{:>9}{:>9}",
+            "{:<40}{:>8}{:>9}{:>9}{:>8}{:>12}{:>12}{:>9}{:>9}{:>9}",
             "kernel",
             "groups",
             "launches",
@@ -229,44 +256,50 @@ pub fn table(kernels: &Kernels) -> Vec<String> {
             "time, pool",
             "arithmetic",
             "bytes",
-            "GB/s"
+            "GB/s",
+            "GFLOP/s"
         ),
     ];
     let row = |k: &Kernel| {
         let share = |known: Option<f64>, other: Option<f64>| match (known, other, k.work_share) {
-            (Some(_), _, Some(share)) => format!("{:.2}%", 100.0 * share),
+            (Some(_), _, Some(share)) => {
+                let about = if k.approximate { "~" } else { "" };
+                format!("{about}{:.2}%", 100.0 * share)
+            }
             (_, Some(_), _) => "-".into(),
             _ => "?".into(),
         };
-        let rate = k
-            .bytes
-            .map(|bytes| format!("{:.1}", 1e-9 * bytes / k.seconds));
+        let rate = |work: Option<f64>| {
+            let rate = work.map(|work| format!("{:.1}", 1e-9 * work / k.seconds));
+            rate.unwrap_or_default()
+        };
         let pool = k
             .work_share
             .map(|_| format!("{:.1}%", 100.0 * k.pool_time_share));
         format!(
-            "{:<40}{:>8}{:>9.0}{:>9.2}{:>7.1}%{:>12}{:>12}{:>9}{:>9}{}",
+            "{:<40}{:>8}{:>9.0}{:>9.2}{:>7.1}%{:>12}{:>12}{:>9}{:>9}{:>9}{}",
             k.name,
             k.groups,
             k.launches,
             1e3 * k.seconds,
             100.0 * k.time_share,
             pool.unwrap_or_default(),
-            share(k.outputs, k.bytes),
-            share(k.bytes, k.outputs),
-            rate.unwrap_or_default(),
+            share(k.flop, k.bytes),
+            share(k.bytes, k.flop),
+            rate(k.bytes),
+            rate(k.flop),
             if k.suspicious { "  !" } else { "" }
         )
     };
     lines.extend(kernels.top.iter().map(row));
     lines.extend([
         "pool: the matrix products, or the other kernels, as far as their work is known".into(),
-        "arithmetic: share of the numbers that all matrix products compute; each costs as many multiplications as the inner \
-         dimension, which CubeCL's log does not tell"
+        "arithmetic: share of the multiplications of all matrix products. The log tells a launch's tiles, and the step's own list \
+         of products which of them cut into so many; ~ where not exactly as many do, and their mean stands in"
             .into(),
         "bytes: share of what the other kernels read and write at most: threads x vector width x bound arrays".into(),
         format!(
-            "?: reductions and such ({:.0} % of the time): the log does not tell how much a thread of theirs reads",
+            "?: reductions and such ({:.0} % of the time), whose log does not tell how much a thread of theirs reads",
             100.0 * kernels.unknown_share
         ),
     ]);
@@ -292,6 +325,10 @@ mod tests {
     #[test]
     fn what_more_steps_launch_is_a_step_and_time_stands_beside_work() {
         let totals = |binops: u64, slow: u64| -> Totals {
+            let tile = Work::Tiles {
+                rows: 4,
+                columns: 2,
+            };
             let launch = |name: &str, work, launches: u64, each: f64| {
                 let launch = Launch {
                     name: name.into(),
@@ -304,12 +341,21 @@ mod tests {
                 launch("Warm", Work::Bytes(5), 7, 0.1),
                 launch("KernelBinop<MulOp>", Work::Bytes(100), binops, 1e-3),
                 launch("Gather", Work::Bytes(1), slow, 4e-3),
-                launch("MatmulEntry", Work::Outputs(2), binops, 1e-3),
+                launch("MatmulEntry", tile, binops, 1e-3),
                 launch("ReduceKernel", Work::Unknown, binops, 1e-3),
             ]
             .into()
         };
-        let found = difference(&totals(6, 3), &totals(12, 5), 2).unwrap();
+        let product = |rows, inner, times| Product {
+            batch: 1,
+            rows,
+            inner,
+            columns: 2,
+            times,
+        };
+        // Two with one tile, and one that needs more.
+        let products = [product(4, 5, 2), product(3, 8, 1), product(5, 100, 1)];
+        let found = difference(&totals(6, 3), &totals(12, 5), 2, &products).unwrap();
         assert_eq!(found.launches, 10.0);
         let names: Vec<_> = found.top.iter().map(|k| k.name.as_str()).collect();
         assert_eq!(
@@ -334,6 +380,16 @@ mod tests {
         let line = |name: &str| lines.iter().find(|l| l.starts_with(name)).unwrap().clone();
         assert!(line("Gather").contains("0.33%") && line("Gather").ends_with('!'));
         assert!(line("ReduceKernel").contains('?') && line("MatmulEntry").contains("100.00%"));
-        assert!(difference(&totals(6, 3), &totals(6, 3), 2).is_err());
+        let product = &found.top[2];
+        assert_eq!(product.flop, Some(2.0 * (2.0 * 40.0 + 48.0)));
+        assert!(!product.approximate);
+        // Three launches, and two products that could be meant.
+        let found = difference(&totals(6, 3), &totals(12, 5), 2, &products[..1]).unwrap();
+        assert_eq!(found.top[2].flop, Some(3.0 * 80.0));
+        assert!(found.top[2].approximate && table(&found)[5].contains("~100.00%"));
+        // None that could: its arithmetic is not known.
+        let found = difference(&totals(6, 3), &totals(12, 5), 2, &products[2..]).unwrap();
+        assert_eq!((found.top[2].flop, found.top[2].work_share), (None, None));
+        assert!(difference(&totals(6, 3), &totals(6, 3), 2, &products).is_err());
     }
 }

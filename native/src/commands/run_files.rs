@@ -30,12 +30,13 @@ use anyhow::{Context as _, Result};
 use avascope::credit;
 use avascope::data::{Rows, fingerprint};
 use avascope::objective::RowKind;
-use avascope::reward::Trust;
+use avascope::reward::{Provenance, Trust};
 use avascope::text::EncodeOptions;
 use avascope::train::{
     CheckpointSummary, EncodedRow, LoadedModel, Scored, Scorer, SkippedRow, TrainError, TrustFile,
     checkpoint_digest, encode_usable_rows,
     ignorance::{Dropout, LaplaceFit, combine},
+    row_warnings,
 };
 use avascope::world::rows_to_jsonl;
 use std::fs;
@@ -313,6 +314,29 @@ impl OpenRun {
         }
     }
 
+    /// Says what scored these rows: method, model, checkpoint, reference policy, device and precision.
+    pub fn introduce(&self, provenance: &Provenance, rows: usize, data: &str) {
+        let credit = match self.scorer.credit().is_own() {
+            true => String::new(),
+            false => format!(" spread by {}", provenance.credit),
+        };
+        let reference = match &self.summary.info.reference {
+            Some(reference) => format!(" · held against {reference}"),
+            None => String::new(),
+        };
+        say!(
+            "{}{credit} on {}, {}{reference} · {} · {} · {rows} rows of {data}",
+            provenance.method,
+            provenance.model,
+            provenance.checkpoint,
+            provenance.device,
+            provenance.precision,
+        );
+        if let Some(ignorance) = &provenance.ignorance {
+            say!("ignorance by {}", ignorance.detail);
+        }
+    }
+
     /// The rows that trained the run, as read and as tokens. `data` is where they are now, if not where the run found them.
     pub fn training_rows(&self, data: Option<&str>) -> Result<(Rows, Vec<EncodedRow>)> {
         let mut file = self.file.clone();
@@ -429,6 +453,9 @@ impl OpenRun {
                     format!("no row is left: {sentence}"),
                 ));
             }
+            say!("warning   {sentence}");
+        }
+        for sentence in row_warnings(&usable, &self.encode) {
             say!("warning   {sentence}");
         }
         Ok(usable)

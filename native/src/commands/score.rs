@@ -12,6 +12,12 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     run.refuse_inputs(args.out.as_deref(), args.data.as_deref())?;
     let rows = run.rows(args.data.as_deref(), args.limit)?;
     let scored = run.score(&rows)?;
+    let provenance = scored.records.first().map(|record| &record.provenance);
+    run.introduce(
+        provenance.unwrap_or_else(|| run.scorer.provenance()),
+        rows.len(),
+        &run.data_name(args.data.as_deref()),
+    );
     let lines = scored
         .records
         .iter()

@@ -385,6 +385,13 @@ fn a_number_out_of_range_ends_the_run_and_names_the_place() {
         .says(&["became", "at step 2", "learning_rate"]);
     assert_eq!(checkpoints(&run).len(), 1);
     assert_eq!(metrics(&run).len(), 1);
+    // A factor that is too large is not blamed on the weights or on a row, and the term is named before the sum.
+    let words = format!("{} --steps 6 -O lambda=1e38", tiny("factor"));
+    avascope(scratch.path(), &words, &[]).code(3).says(&[
+        "ava/elbo became",
+        "finite in every row",
+        "factor",
+    ]);
     let last = events(&run).pop().expect("an end");
     assert_eq!(
         (&last["type"], &last["step"]),
@@ -402,7 +409,7 @@ fn a_number_out_of_range_ends_the_run_and_names_the_place() {
     fs::write(&path, bytes).unwrap();
     let words = "train --model model --world-rows 30 --device cpu --steps 2 --out broken";
     avascope(scratch.path(), words, &[]).code(3).says(&[
-        "loss became NaN at step 1",
+        "became NaN at step 1",
         "row world-",
         "line",
     ]);

@@ -67,7 +67,11 @@ fn safetensors_headers_that_lie_are_errors() {
             u64::MAX.to_le_bytes().to_vec(),
         ),
         ("not JSON", "", with_header("{nonsense", 0)),
-        ("range past the end", "", one(tensor("a", "[8]", 0, 32))),
+        (
+            "range past the end",
+            "tensor `a`",
+            one(tensor("a", "[8]", 0, 32)),
+        ),
         (
             "overlap",
             "tensor `b`",
@@ -78,7 +82,11 @@ fn safetensors_headers_that_lie_are_errors() {
             "tensor `b`",
             one([tensor("a", "[1]", 0, 4), tensor("b", "[2]", 8, 16)].join(",")),
         ),
-        ("size unlike the shape", "", one(tensor("a", "[3]", 0, 16))),
+        (
+            "size unlike the shape",
+            "tensor `a`",
+            one(tensor("a", "[3]", 0, 16)),
+        ),
         (
             "end before start",
             "tensor `a`",
@@ -86,13 +94,18 @@ fn safetensors_headers_that_lie_are_errors() {
         ),
         (
             "overflowing shape",
-            "",
+            "tensor `a`",
             one(tensor("a", "[4294967296,4294967296,4]", 0, 16)),
         ),
         (
             "shape that is no number",
             "",
             one(tensor("a", "[NaN]", 0, 16)),
+        ),
+        (
+            "a name twice",
+            "tensor `a` stands twice",
+            one([tensor("a", "[2]", 0, 8), tensor("a", "[2]", 8, 16)].join(",")),
         ),
         ("negative shape", "", one(tensor("a", "[-4]", 0, 16))),
         ("fractional shape", "", one(tensor("a", "[4.5]", 0, 16))),

@@ -231,6 +231,7 @@ pub(super) async fn scorer(
         device,
         batch_size: state.config.batch_size,
         posterior: None,
+        states: None,
     })
 }
 

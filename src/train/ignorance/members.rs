@@ -135,6 +135,7 @@ impl Scorer {
             provenance: self.provenance.clone(),
             batch_size: self.batch_size,
             posterior: None,
+            states: None,
         }
     }
 }

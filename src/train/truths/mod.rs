@@ -9,9 +9,9 @@
 //! | [`intervention`] | does the answer's score change by what the map says when a token is taken away or replaced? |
 //!
 //! Each gives a [`TruthResult`]: figures with intervals (percentile bootstrap over answers, because tokens of one answer
-//! are not independent), each beside its floors. A figure passes when the lower end of its interval lies above every
-//! floor that is defined, chance included; a map passes a truth when every figure that decides passes. With fewer than
-//! [`LEAST_ANSWERS`] behind it a truth is undecided, whatever its figures.
+//! are not independent), each beside its floors. A figure passes its [`Bar`]: as a rule, the lower end of its interval lies
+//! above every floor that is defined, chance included. A map passes a truth when every figure that decides passes. With
+//! fewer than [`LEAST_ANSWERS`] behind it a truth is undecided, whatever its figures.
 
 mod floors;
 mod intervention;
@@ -33,7 +33,7 @@ use crate::eval::{Bootstrap, EvalError, Metric};
 use serde::{Deserialize, Serialize};
 
 /// How `passed` is decided, in words.
-pub const RULE: &str = "passed: the lower end of the 95 % interval (bootstrap over answers) lies above chance and above every floor that is named, with at least 10 answers behind it; with fewer a truth is undecided";
+pub const RULE: &str = "passed: the lower end of the 95 % interval (bootstrap over answers) lies above chance and above every floor that is named (of what chosen answers gained, which is often neutral: the upper end not below chance), with at least 10 answers behind it; with fewer a truth is undecided";
 
 /// Fewest answers that decide a truth; of marked parts, as many with a token inside and as many with one outside. A map of
 /// no worth is right in all of so many independent answers with a chance of 1 in 1000, and a bootstrap over fewer has
@@ -178,6 +178,24 @@ impl Floor {
     }
 }
 
+/// What a figure must reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bar {
+    /// The lower end of the interval lies above every floor.
+    #[default]
+    AboveFloors,
+    /// The upper end of the interval does not lie below chance, the first floor: for what need not be found, but must not
+    /// be turned round.
+    NotBelowChance,
+}
+
+impl Bar {
+    fn is_above_floors(&self) -> bool {
+        *self == Self::AboveFloors
+    }
+}
+
 /// One figure beside its floors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TruthFigure {
@@ -190,6 +208,9 @@ pub struct TruthFigure {
     pub floors: Vec<Floor>,
     /// Whether the truth's verdict depends on it; others are shown beside.
     pub decides: bool,
+    /// What it must reach.
+    #[serde(default, skip_serializing_if = "Bar::is_above_floors")]
+    pub bar: Bar,
     /// [`TruthFigure::passes`], for readers of the file.
     pub passed: bool,
 }
@@ -197,35 +218,43 @@ pub struct TruthFigure {
 impl TruthFigure {
     /// A figure that decides.
     pub fn deciding(name: impl Into<String>, metric: Metric, floors: Vec<Floor>) -> Self {
-        Self::new(name.into(), metric, floors, true)
+        Self::new(name.into(), metric, floors, true, Bar::AboveFloors)
+    }
+
+    /// A figure that decides by not being worse than chance, the first floor.
+    pub fn guarding(name: impl Into<String>, metric: Metric, floors: Vec<Floor>) -> Self {
+        Self::new(name.into(), metric, floors, true, Bar::NotBelowChance)
     }
 
     /// A figure that is only shown.
     pub fn shown(name: impl Into<String>, metric: Metric, floors: Vec<Floor>) -> Self {
-        Self::new(name.into(), metric, floors, false)
+        Self::new(name.into(), metric, floors, false, Bar::AboveFloors)
     }
 
-    fn new(name: String, metric: Metric, floors: Vec<Floor>, decides: bool) -> Self {
+    fn new(name: String, metric: Metric, floors: Vec<Floor>, decides: bool, bar: Bar) -> Self {
         let mut figure = Self {
             name,
             metric,
             floors,
             decides,
+            bar,
             passed: false,
         };
         figure.passed = figure.passes();
         figure
     }
 
-    /// Whether the lower end of the interval lies above every defined floor, of which there must be one. A figure without
-    /// an interval does not pass: a single answer proves nothing.
+    /// Whether the interval reaches the figure's [`Bar`]; of floors that are defined there must be one. A figure without an
+    /// interval does not pass: a single answer proves nothing.
     pub fn passes(&self) -> bool {
         let Some(interval) = self.metric.interval else {
             return false;
         };
         let mut floors = self.floors.iter().filter_map(|floor| floor.metric.value);
-        let first = floors.next();
-        first.is_some_and(|first| interval.low > floors.fold(first, f64::max))
+        floors.next().is_some_and(|first| match self.bar {
+            Bar::AboveFloors => interval.low > floors.fold(first, f64::max),
+            Bar::NotBelowChance => interval.high >= first,
+        })
     }
 }
 
@@ -244,11 +273,13 @@ impl std::fmt::Display for TruthFigure {
             write!(f, "   against {}", floors.join(", "))?;
         }
         if self.decides {
-            write!(
-                f,
-                "   {}",
-                if self.passed { "passed" } else { "not passed" }
-            )?;
+            let said = match (self.bar, self.passed) {
+                (Bar::AboveFloors, true) => "passed",
+                (Bar::AboveFloors, false) => "not passed",
+                (Bar::NotBelowChance, true) => "passed: not below chance",
+                (Bar::NotBelowChance, false) => "not passed: below chance",
+            };
+            write!(f, "   {said}")?;
         }
         Ok(())
     }

@@ -3,12 +3,13 @@
 //! Source of the measure: the area under the ROC curve over tokens, as in SemEval-2021 task 5's and fine-grained QA's
 //! label files; a token is positive when it shares a visible character with a labelled span.
 
-use super::{Floor, TruthFigure, TruthOptions, TruthResult, WordFloor};
+use super::{Floor, LEAST_ANSWERS, TruthFigure, TruthOptions, TruthResult, WordFloor};
 use crate::eval::{EvalError, LabelledTokens, Metric, TokenAuc, token_auc};
 use crate::reward::{Side, TokenRewardRecord};
 use crate::train::{EncodedRow, Scored, Scorer, TrainError};
 
-/// Parts that people changed between two answers of a pair. Decides: rejected spans; chosen ones are shown beside.
+/// Parts that people changed between two answers of a pair. Rejected spans must be found. Chosen ones need not be, because
+/// what stands in the place of a fault is often neutral; but a map that has them wholly below chance is turned round there.
 ///
 /// # Errors
 /// What scoring gives.
@@ -49,7 +50,7 @@ pub(super) fn measure(
     options: &TruthOptions<'_>,
 ) -> Result<TruthResult, TrainError> {
     let mut figures = Vec::new();
-    let mut shown = Vec::new();
+    let (mut guards, mut shown) = (Vec::new(), Vec::new());
     let (mut answers, mut tokens) = (0, 0);
     let mut evidence = Vec::new();
     let mut notes = Vec::new();
@@ -72,16 +73,18 @@ pub(super) fn measure(
         ));
         let floors = floors(&labelled, |auc| auc.pooled.clone())?;
         let pooled = format!("token AUC, {name}");
-        // What a chosen answer gained is often neutral: only what was taken away decides.
-        if *side == Side::Chosen {
-            shown.push(TruthFigure::shown(pooled, auc.pooled, floors));
-        } else {
+        let with = |class: bool| {
+            let has = |row: &&LabelledTokens| row.labels.contains(&class);
+            labelled.map.iter().filter(has).count()
+        };
+        let behind = with(true).min(with(false));
+        if *side != Side::Chosen {
             figures.push(TruthFigure::deciding(pooled, auc.pooled, floors));
-            let with = |class: bool| {
-                let has = |row: &&LabelledTokens| row.labels.contains(&class);
-                labelled.map.iter().filter(has).count()
-            };
-            evidence.push(with(true).min(with(false)));
+            evidence.push(behind);
+        } else if behind >= LEAST_ANSWERS {
+            guards.push(TruthFigure::guarding(pooled, auc.pooled, floors));
+        } else {
+            shown.push(TruthFigure::shown(pooled, auc.pooled, floors));
         }
         shown.push(TruthFigure::shown(
             format!("token AUC within answers, {name}"),
@@ -109,6 +112,7 @@ pub(super) fn measure(
             Vec::new(),
         ));
     }
+    figures.extend(guards);
     figures.extend(shown);
     // Every side that decides must have enough.
     let evidence = evidence.into_iter().min().unwrap_or(0);

@@ -189,24 +189,54 @@ fn one_class_and_no_labels_are_stated_undefined() {
 
 #[test]
 fn edits_want_rejected_spans_low_and_chosen_spans_high() {
-    let mut records = Vec::new();
-    for i in 0..10 {
-        let words = |good: f32| [("x", 0.0, Some(false)), ("y", good, Some(true))];
-        records.push(record(i, Side::Chosen, &words(1.0)));
-        records.push(record(i, Side::Rejected, &words(-1.0)));
-    }
-    let sides = [Side::Rejected, Side::Chosen];
-    let options = TruthOptions::default();
-    let result = spans::measure("edits", &scored(records), &sides, &options).unwrap();
-    assert!(result.passed);
-    let value = |name: &str| {
-        let figure = result.figures.iter().find(|f| f.name == name).unwrap();
-        (figure.metric.value, figure.decides)
+    // What the edited word of a chosen answer is worth, and how many chosen answers say where theirs stands.
+    let measured = |gained: f32, labelled: usize| {
+        let mut records = Vec::new();
+        for i in 0..10 {
+            let words = |good: f32, known: bool| {
+                let label = |inside| known.then_some(inside);
+                [("x", 0.0, label(false)), ("y", good, label(true))]
+            };
+            records.push(record(i, Side::Chosen, &words(gained, i < labelled)));
+            records.push(record(i, Side::Rejected, &words(-1.0, true)));
+        }
+        let sides = [Side::Rejected, Side::Chosen];
+        let options = TruthOptions::default();
+        spans::measure("edits", &scored(records), &sides, &options).unwrap()
     };
-    assert_eq!(value("token AUC, rejected spans"), (Some(1.0), true));
-    assert_eq!(value("token AUC, chosen spans"), (Some(1.0), false));
+    let value = |result: &TruthResult, name: &str| {
+        let figure = result.figures.iter().find(|f| f.name == name).unwrap();
+        (figure.metric.value, figure.decides, figure.passed)
+    };
+    let result = measured(1.0, 10);
+    assert!(result.passed);
+    let rejected = value(&result, "token AUC, rejected spans");
+    assert_eq!(rejected, (Some(1.0), true, true));
+    let chosen = value(&result, "token AUC, chosen spans");
+    assert_eq!(chosen, (Some(1.0), true, true));
     // A policy that is as surprised by every token gives no floor above chance.
     assert_eq!(result.figures[0].floors[1].metric.value, Some(0.5));
+
+    // What was gained is neutral: nothing to find, and nothing turned round.
+    let result = measured(0.0, 10);
+    assert!(result.passed && value(&result, "token AUC, chosen spans").0 == Some(0.5));
+    // The map has it for a fault.
+    let result = measured(-1.0, 10);
+    assert!(!result.passed && value(&result, "token AUC, rejected spans").2);
+    let words = result.figures[1].to_string();
+    assert!(words.ends_with("not passed: below chance"), "{words}");
+    // Too few chosen answers have labels to say that: they are shown, and the rejected ones decide.
+    let result = measured(-1.0, LEAST_ANSWERS - 1);
+    assert!(result.passed && !result.undecided());
+    assert!(!value(&result, "token AUC, chosen spans").1);
+    // And a file of before, in which the bar is not named, is read as it was meant.
+    let json = serde_json::to_value(&measured(1.0, 10).figures[0]).unwrap();
+    assert!(json.get("bar").is_none());
+    assert!(
+        serde_json::from_value::<TruthFigure>(json)
+            .unwrap()
+            .passes()
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import { expect, it } from 'vitest'
-import { checkpointFiles, naming, readData, readModel } from './files'
+import { checkpointFiles, droppedFolders, modelFiles, naming, readData, readModel } from './files'
 
 const text = '{"prompt":"a"}\n'
 it('reads rows as they are, and unpacks .gz', async () => {
@@ -30,4 +30,21 @@ it('tells a checkpoint from the results on truths that go with it', () => {
   expect(() => checkpointFiles([trust])).toThrow('trust.json: no checkpoint is among these files')
   expect(() => checkpointFiles([checkpoint, file('other.safetensors')])).toThrow('these are several')
   expect(() => checkpointFiles([checkpoint, trust, file('b.json')])).toThrow('at most one trust.json')
+})
+it('takes of a folder what a model is made of, and not the same weights in another form', () => {
+  const file = (path: string) => Object.defineProperty(new File([], path.split('/').pop() ?? ''), 'webkitRelativePath', { value: path })
+  const names = (paths: string[]) => modelFiles(paths.map(file)).map((one) => one.webkitRelativePath)
+  const hub = ['m/config.json', 'm/model.safetensors', 'm/tokenizer.json', 'm/chat_template.jinja']
+  expect(names([...hub, 'm/pytorch_model.bin', 'm/README.md', 'm/.gitattributes', 'm/onnx/model.safetensors'])).toEqual(hub)
+  const karpathy = ['m/stories260K.bin', 'm/tok512.bin']
+  expect(names([...karpathy, 'm/readme.md'])).toEqual(karpathy)
+  expect(names(['model.gguf', 'notes.md'])).toEqual(['model.gguf'])
+})
+it('reads the files of dropped folders to their end, and leaves files alone to the browser', async () => {
+  const file = (name: string) => ({ isFile: true, isDirectory: false, file: (done: (file: File) => void) => done(new File([], name)) })
+  const parts = [[file('a'), { isFile: false, isDirectory: true }], [file('b')], []]
+  const folder = { isFile: false, isDirectory: true, createReader: () => ({ readEntries: (done: (part: unknown) => void) => done(parts.shift()) }) }
+  const items = (...entries: unknown[]) => entries.map((entry) => ({ webkitGetAsEntry: () => entry })) as unknown as DataTransferItemList
+  expect((await droppedFolders(items(folder, file('c'), null)))?.map((one) => one.name)).toEqual(['a', 'b', 'c'])
+  expect(await droppedFolders(items(file('c')))).toBeUndefined()
 })

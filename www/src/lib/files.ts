@@ -30,6 +30,39 @@ export async function readModel(files: File[]): Promise<Uint8Array[]> {
   return out
 }
 
+/** What a folder holds beside its subfolders that a model can be made of. Weights in PyTorch's own format beside a config.json are the same model once more, in a form that is not read here. */
+export function modelFiles(files: File[]): File[] {
+  const top = files.filter((file) => file.webkitRelativePath.split('/').length <= 2)
+  const named = (pattern: RegExp) => (file: File) => pattern.test(file.name)
+  const hub = top.some(named(/^config\.json$/))
+  return top.filter(named(hub ? /^[^.].*\.(safetensors|json|jinja|txt|model)$/i : /^[^.].*\.(safetensors|json|gguf|jinja|txt|bin|model)$/i))
+}
+
+/** The files of the folders among what was dropped, or nothing where no folder was. */
+export async function droppedFolders(items: DataTransferItemList): Promise<File[] | undefined> {
+  // Asked for at once: the list is emptied when the event is over.
+  const entries = [...items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null)
+  if (!entries.some((entry) => entry.isDirectory)) return undefined
+  const file = (entry: FileSystemFileEntry) => new Promise<File>((done, failed) => entry.file(done, failed))
+  const files: File[] = []
+  for (const entry of entries) {
+    const inside = entry.isDirectory ? await listed(entry as FileSystemDirectoryEntry) : [entry]
+    for (const one of inside) if (one.isFile) files.push(await file(one as FileSystemFileEntry))
+  }
+  return files
+}
+
+/** A folder's entries, which come in parts. */
+async function listed(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
+  const reader = folder.createReader()
+  const all: FileSystemEntry[] = []
+  for (;;) {
+    const part = await new Promise<FileSystemEntry[]>((done, failed) => reader.readEntries(done, failed))
+    if (!part.length) return all
+    all.push(...part)
+  }
+}
+
 /** The rows' bytes, unpacked where the name ends in .gz. */
 export async function readData(file: File, mostUnpacked = MOST_UNPACKED): Promise<Uint8Array> {
   if (file.size > MOST_UNPACKED) throw new Error(`${file.name} holds ${mebibytes(file.size)}; the page takes up to ${mebibytes(MOST_UNPACKED)} of rows.`)

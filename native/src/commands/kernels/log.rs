@@ -1,7 +1,8 @@
 //! What CubeCL's logs tell of a step: every launch with its duration and its number of workgroups, and, from the log of
 //! compilations, how many threads a workgroup of that kernel has. Neither names a tensor's shape. What a launch does is
 //! worked out from that: a thread of an elementwise kernel handles one vector of every array that is bound to it, and a
-//! workgroup of a matrix product computes one tile of the result.
+//! workgroup of a matrix product computes one tile of the result, which together with the products that a step has tells
+//! which of them it was.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +12,8 @@ pub enum Work {
     /// Bytes that are read and written at most: the last workgroup may be partly idle, and a small array that is spread
     /// over a large one is counted at the large one's size.
     Bytes(u64),
-    /// Numbers that a matrix product computes at most, idle edges of tiles included. Each costs as many multiplications as
-    /// the inner dimension, which no log tells.
-    Outputs(u64),
+    /// A matrix product whose workgroups compute one tile each of `rows` by `columns`. No log tells its inner dimension.
+    Tiles { rows: u64, columns: u64 },
     /// A reduction, whose threads read lines of a length that no log tells, or a kernel that says nothing of itself.
     Unknown,
 }
@@ -164,7 +164,7 @@ pub fn is_product(name: &str) -> bool {
 /// What a launch does, by its bare text and the threads of a workgroup.
 fn work(name: &str, bare: &str, groups: u64, threads: Option<u64>) -> Work {
     let known = match is_product(name) {
-        true => outputs(bare, groups).map(Work::Outputs),
+        true => tiles(bare),
         false => threads
             .and_then(|threads| bytes(name, bare, groups.checked_mul(threads)?))
             .map(Work::Bytes),
@@ -172,20 +172,19 @@ fn work(name: &str, bare: &str, groups: u64, threads: Option<u64>) -> Work {
     known.unwrap_or(Work::Unknown)
 }
 
-/// Results of a matrix product: every workgroup has one tile, of tiles of partitions of tiles.
-fn outputs(bare: &str, groups: u64) -> Option<u64> {
-    let mut area = groups;
+/// What a workgroup computes of a matrix product: a tile of tiles of partitions of tiles.
+fn tiles(bare: &str) -> Option<Work> {
+    let (mut rows, mut columns) = (1u64, 1u64);
     for part in [
         "tile_size:TileSize{",
         "partition_size:PartitionSize{",
         "stage_size:StageSize{",
     ] {
         let sizes = bare.split_once(part)?.1.split('}').next()?;
-        for axis in ["m:", "n:"] {
-            area = area.checked_mul(number_behind(sizes, axis)?)?;
-        }
+        rows = rows.checked_mul(number_behind(sizes, "m:")?)?;
+        columns = columns.checked_mul(number_behind(sizes, "n:")?)?;
     }
-    Some(area)
+    (rows > 0 && columns > 0).then_some(Work::Tiles { rows, columns })
 }
 
 fn bytes(name: &str, bare: &str, threads: u64) -> Option<u64> {
@@ -323,9 +322,15 @@ nothing that can be read
                 launch("KernelBinop<MulOp>", 16, Work::Bytes(16 * 32 * 4 * 2 * 2)),
                 (1, 2e-3),
             ),
-            // 3 tiles of 64 x 32.
             (
-                launch("MatmulEntry", 3, Work::Outputs(3 * 64 * 32)),
+                launch(
+                    "MatmulEntry",
+                    3,
+                    Work::Tiles {
+                        rows: 64,
+                        columns: 32,
+                    },
+                ),
                 (1, 5e-4),
             ),
             (launch("ReduceKernel", 1, Work::Unknown), (1, 1.5)),

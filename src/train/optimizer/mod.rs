@@ -4,6 +4,9 @@
 //! practice. On the processor a step is one pass over memory; elsewhere it is written with few operations a tensor, since
 //! each is a kernel to launch and a pass over the device's memory.
 
+mod joined;
+
+use self::joined::{Joined, square_sums};
 use super::host;
 use crate::model::host::{is_here, read};
 use crate::model::{Weight, Weights};
@@ -48,13 +51,7 @@ pub fn global_norm(gradients: &mut NamedGradients, device: &Device) -> Tensor<1>
         let norm = squares.sum::<f64>().sqrt() as f32;
         return Tensor::from_data(TensorData::new(vec![norm], [1]), device);
     }
-    let squares: Vec<Tensor<1>> = gradients
-        .values()
-        .map(|gradient| match gradient {
-            Weight::Vector(tensor) => tensor.clone().square().sum(),
-            Weight::Matrix(tensor) => tensor.clone().square().sum(),
-        })
-        .collect();
+    let squares = square_sums(gradients);
     if squares.is_empty() {
         return Tensor::zeros([1], device);
     }
@@ -77,12 +74,23 @@ pub fn clip_scale(norm: &Tensor<1>, largest: f64) -> Option<Tensor<1>> {
 pub struct Optimizer {
     weight_decay: f64,
     states: BTreeMap<String, State>,
+    /// Those of small tensors away from the processor.
+    joined: Vec<Joined>,
 }
 
 #[derive(Clone)]
 enum State {
     Vector(AdaptiveMomentumState<1>),
     Matrix(AdaptiveMomentumState<2>),
+}
+
+impl State {
+    fn time(&self) -> usize {
+        match self {
+            Self::Vector(state) => state.time,
+            Self::Matrix(state) => state.time,
+        }
+    }
 }
 
 /// What one optimiser step does to every tensor.
@@ -113,17 +121,24 @@ impl Shares {
 impl Update {
     /// For tensors on `device` (without autodiff) whose gradients are multiplied by `scale` `[1]`.
     fn new(learning_rate: f64, scale: Option<&Tensor<1>>, device: &Device) -> Self {
-        let (factor, shares) = if is_here(device) {
-            let factor = scale.and_then(|scale| read(scale.clone()).first().copied());
-            (factor.unwrap_or(1.0), None)
-        } else {
-            let factor = scale.map_or_else(|| Tensor::ones([1], device), Tensor::clone);
-            (1.0, Some(Shares::new(factor)))
-        };
+        if !is_here(device) {
+            return Self::elsewhere(learning_rate, scale, device);
+        }
+        let factor = scale.and_then(|scale| read(scale.clone()).first().copied());
         Self {
             learning_rate,
-            factor,
-            shares,
+            factor: factor.unwrap_or(1.0),
+            shares: None,
+        }
+    }
+
+    /// With tensor operations.
+    fn elsewhere(learning_rate: f64, scale: Option<&Tensor<1>>, device: &Device) -> Self {
+        let factor = scale.map_or_else(|| Tensor::ones([1], device), Tensor::clone);
+        Self {
+            learning_rate,
+            factor: 1.0,
+            shares: Some(Shares::new(factor)),
         }
     }
 
@@ -185,6 +200,7 @@ impl Optimizer {
         Self {
             weight_decay,
             states: BTreeMap::new(),
+            joined: Vec::new(),
         }
     }
 
@@ -202,6 +218,17 @@ impl Optimizer {
             return;
         };
         let update = Update::new(learning_rate, scale, &device);
+        self.step_joined(prefix, weights, gradients, &update);
+        self.step_each(prefix, weights, gradients, &update);
+    }
+
+    fn step_each(
+        &mut self,
+        prefix: &str,
+        weights: &mut Weights,
+        gradients: &mut NamedGradients,
+        update: &Update,
+    ) {
         // Taken by value: a tensor that nobody else holds is updated in place.
         *weights = std::mem::take(weights).map_each(|name, weight| {
             let key = format!("{prefix}{name}");
@@ -248,34 +275,19 @@ impl Optimizer {
     pub fn export(&self) -> (Vec<(String, Weight)>, BTreeMap<String, usize>) {
         let mut tensors = Vec::new();
         let mut times = BTreeMap::new();
-        for (name, state) in &self.states {
-            let time = match state {
-                State::Vector(state) => {
-                    let m = state;
-                    tensors.push((
-                        format!("{name}.exp_avg"),
-                        Weight::Vector(m.moment_1.clone()),
-                    ));
-                    tensors.push((
-                        format!("{name}.exp_avg_sq"),
-                        Weight::Vector(m.moment_2.clone()),
-                    ));
-                    m.time
-                }
-                State::Matrix(state) => {
-                    let m = state;
-                    tensors.push((
-                        format!("{name}.exp_avg"),
-                        Weight::Matrix(m.moment_1.clone()),
-                    ));
-                    tensors.push((
-                        format!("{name}.exp_avg_sq"),
-                        Weight::Matrix(m.moment_2.clone()),
-                    ));
-                    m.time
-                }
+        let joined = self.joined.iter().flat_map(Joined::apart);
+        let single = self
+            .states
+            .iter()
+            .map(|(name, s)| (name.clone(), s.clone()));
+        for (name, state) in single.chain(joined) {
+            times.insert(name.clone(), state.time());
+            let (first, second) = match state {
+                State::Vector(m) => (Weight::Vector(m.moment_1), Weight::Vector(m.moment_2)),
+                State::Matrix(m) => (Weight::Matrix(m.moment_1), Weight::Matrix(m.moment_2)),
             };
-            times.insert(name.clone(), time);
+            tensors.push((format!("{name}.exp_avg"), first));
+            tensors.push((format!("{name}.exp_avg_sq"), second));
         }
         (tensors, times)
     }

@@ -3,15 +3,21 @@
 //! The step is the real one (trunk, LM head on answer positions, reward head, objective, backward, clipping, AdamW) on
 //! made-up tokens. Each phase ends with the device's own barrier, so that phases are told apart on a GPU too.
 
+mod products;
+
+pub use self::products::Product;
+use self::products::StepSize;
 use super::TrainError;
 use super::config::{TrainConfig, Trainable};
+use super::dataset::{EncodedRow, layout};
 use super::event::DeviceInfo;
 use super::forward::{Reader, steps_of};
 use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
 use super::run::{LoadedModel, count, fresh_head, prepare_trunk};
+use super::scorer::pad_of;
 use crate::device::OpenDevice;
+use crate::model::Decoder;
 use crate::model::host::matmul;
-use crate::model::{Architecture, Decoder, ModelConfig};
 use crate::objective::{Objective, Progress};
 use crate::random::Rng;
 use crate::reward::{Layout, RewardHead};
@@ -30,8 +36,10 @@ pub struct BenchPlan {
     pub prompt: usize,
     /// Counted steps; two more come before them and are not counted.
     pub steps: usize,
-    /// Pairs scored forward only.
+    /// Pairs scored forward only, made-up ones of the step's size.
     pub score_pairs: usize,
+    /// Rows that are scored in their place, as an evaluation scores them: those of like length together.
+    pub score_rows: Option<Vec<EncodedRow>>,
     /// What trains.
     pub trainable: Trainable,
 }
@@ -90,15 +98,20 @@ pub struct BenchReport {
     pub score_pairs: usize,
     /// The time that took.
     pub score_seconds: f64,
-    /// Tokens scored a second.
+    /// Tokens scored a second, without padding.
     pub score_tokens_per_second: f64,
+    /// Of given rows, the batches that were scored: of every sequence its tokens, and how many of them come before its answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score_batches: Vec<Vec<[usize; 2]>>,
     /// The loss after each step: says that something was trained.
     pub losses: Vec<f32>,
     /// The best rate of a square matrix product in this process, GFLOP/s.
     pub peak_gflops: f64,
     /// The size of that product.
     pub peak_size: usize,
-    /// Matrix-product work of a step, GFLOP: two for each multiply-add, forward and backward.
+    /// The matrix products of a step, forward and backward.
+    pub products: Vec<Product>,
+    /// Their work, GFLOP: two operations for each multiplication with its addition.
     pub step_gflop: f64,
     /// The share of the median step that this work takes at the peak rate: 1 is a step without any other cost.
     pub step_peak_share: f64,
@@ -177,21 +190,39 @@ pub async fn bench(
         }
     }
     let parameters = bench.decoder.parameters() + bench.head.weights.parameters();
-    let work = step_flop(
+    let products = products::of_step(
         &bench.decoder,
         &bench.config.trainable,
-        2 * plan.pairs,
-        plan.tokens,
-        answer_positions,
+        StepSize {
+            sequences: 2 * plan.pairs,
+            tokens: plan.tokens,
+            answer_positions,
+        },
+        device.info.backend != "cpu",
     );
+    let each = |product: &Product| product.times as f64 * product.flop();
+    let work: f64 = products.iter().map(each).sum();
 
-    let score_seconds = bench
-        .score(plan, vocabulary, &mut rng)
-        .await
-        .map(|times| times.iter().sum::<f64>())?;
+    let given = plan.score_rows.as_deref();
+    let batches = match given {
+        Some(rows) => in_batches(rows, pad_of(&model.tokenizer)),
+        None => {
+            let whole = plan.score_pairs / SCORE_BATCH;
+            let sizes =
+                std::iter::repeat_n(SCORE_BATCH, whole).chain(Some(plan.score_pairs % SCORE_BATCH));
+            let batch = |pairs| made_up(pairs, plan.tokens, plan.prompt, vocabulary, &mut rng);
+            sizes.filter(|pairs| *pairs > 0).map(batch).collect()
+        }
+    };
+    let score_seconds = bench.score(&batches).await?;
+    let sizes: Vec<Vec<[usize; 2]>> = batches.iter().map(sizes_of).collect();
+    let score_tokens = sizes
+        .iter()
+        .flatten()
+        .map(|[tokens, _]| *tokens)
+        .sum::<usize>() as f64;
     let step = Seconds::of(&whole);
     let tokens = (2 * plan.pairs * plan.tokens) as f64;
-    let score_tokens = (2 * plan.score_pairs * plan.tokens) as f64;
     Ok(BenchReport {
         model: model.name,
         device: device.info,
@@ -204,16 +235,17 @@ pub async fn bench(
         backward: Seconds::of(&backward),
         optimizer: Seconds::of(&optimizer),
         train_tokens_per_second: tokens / step.median,
-        score_pairs: plan.score_pairs,
+        score_pairs: given.map_or(plan.score_pairs, <[EncodedRow]>::len),
         score_seconds,
-        score_tokens_per_second: if plan.score_pairs == 0 {
-            0.0
-        } else {
-            score_tokens / score_seconds
+        score_tokens_per_second: match score_tokens {
+            0.0 => 0.0,
+            tokens => tokens / score_seconds,
         },
+        score_batches: if given.is_some() { sizes } else { Vec::new() },
         losses,
         peak_gflops,
         peak_size,
+        products,
         step_gflop: work / 1e9,
         step_peak_share: work / 1e9 / peak_gflops / step.median,
     })
@@ -289,23 +321,14 @@ impl Bench {
         Ok((loss, [forward, back, started.elapsed().as_secs_f64()]))
     }
 
-    /// Scores made-up pairs forward only; seconds of each batch.
-    async fn score(
-        &self,
-        plan: &BenchPlan,
-        vocabulary: usize,
-        rng: &mut Rng,
-    ) -> Result<Vec<f64>, TrainError> {
+    /// Scores batches forward only; the seconds that they took.
+    async fn score(&self, batches: &[Layout]) -> Result<f64, TrainError> {
         let decoder = self.decoder.clone().inner();
         let mut head = self.head.clone();
         head.weights = head.weights.inner();
-        let mut times = Vec::new();
-        let mut left = plan.score_pairs;
-        // One batch more than is counted: a forward pass without autodiff may need kernels of its own.
-        let mut counted = false;
-        while left > 0 {
-            let pairs = left.min(SCORE_BATCH);
-            let layout = made_up(pairs, plan.tokens, plan.prompt, vocabulary, rng);
+        let mut seconds = 0.0;
+        // The first comes once more before it is counted: a forward pass without autodiff may need kernels of its own.
+        for (i, layout) in batches.first().into_iter().chain(batches).enumerate() {
             let started = Instant::now();
             let steps = steps_of(
                 Reader {
@@ -314,8 +337,8 @@ impl Bench {
                     objective: self.objective.as_ref(),
                     reference: None,
                 },
-                &layout,
-                count(std::slice::from_ref(&layout)),
+                layout,
+                count(std::slice::from_ref(layout)),
                 &self.device,
                 None,
             )
@@ -325,13 +348,11 @@ impl Bench {
             let std = rewards.std.unwrap_or_else(|| steps.mask.ones_like());
             super::read(mean).await?;
             super::read(std).await?;
-            if counted {
-                times.push(started.elapsed().as_secs_f64());
-                left -= pairs;
+            if i > 0 {
+                seconds += started.elapsed().as_secs_f64();
             }
-            counted = true;
         }
-        Ok(times)
+        Ok(seconds)
     }
 
     /// Waits until the device has done all that was asked of it. One number is read back, because that is the barrier
@@ -351,6 +372,31 @@ async fn first(tensor: Tensor<1>) -> Result<f32, TrainError> {
     Ok(values.first().copied().unwrap_or(f32::NAN))
 }
 
+/// Rows as an evaluation batches them: those of like length together.
+fn in_batches(rows: &[EncodedRow], pad: u32) -> Vec<Layout> {
+    let mut order: Vec<&EncodedRow> = rows.iter().collect();
+    order.sort_by_key(|row| row.tokens());
+    let batches = order.chunks(SCORE_BATCH);
+    batches.map(|members| layout(members, pad)).collect()
+}
+
+/// Of every sequence its tokens, and how many of them come before its answer.
+fn sizes_of(batch: &Layout) -> Vec<[usize; 2]> {
+    let row = |row: usize| {
+        let own = row * batch.tokens..(row + 1) * batch.tokens;
+        let tokens = batch.segments[own.clone()]
+            .iter()
+            .filter(|s| **s > 0)
+            .count();
+        let prompt = batch.response[own]
+            .iter()
+            .take_while(|answer| !**answer)
+            .count();
+        [tokens, prompt.min(tokens)]
+    };
+    (0..batch.rows).map(row).collect()
+}
+
 /// Pairs of random tokens without padding.
 fn made_up(pairs: usize, tokens: usize, prompt: usize, vocabulary: usize, rng: &mut Rng) -> Layout {
     let rows = 2 * pairs;
@@ -364,45 +410,6 @@ fn made_up(pairs: usize, tokens: usize, prompt: usize, vocabulary: usize, rng: &
         response: (0..rows * tokens).map(|i| i % tokens >= prompt).collect(),
         pairs: Some(pairs),
     }
-}
-
-/// Matrix-product work of one training step in floating-point operations. Attention counts in full, as it is computed;
-/// backward, a product of a trained matrix costs two more, one of a frozen matrix one more.
-fn step_flop(
-    decoder: &Decoder,
-    trainable: &Trainable,
-    sequences: usize,
-    tokens: usize,
-    answer_positions: usize,
-) -> f64 {
-    let config = &decoder.config;
-    let positions = (sequences * tokens) as f64;
-    let adapter = decoder
-        .lora
-        .as_ref()
-        .map_or(0, |lora| lora.weights.parameters()) as f64;
-    let layers = 2.0 * positions * layer_matrices(config);
-    let vocabulary = 2.0 * (answer_positions * config.hidden_size * config.vocab_size) as f64;
-    let attention =
-        4.0 * positions * (tokens * config.heads * config.head_dim) as f64 * config.layers as f64;
-    match trainable {
-        Trainable::Full => 3.0 * (layers + vocabulary + attention),
-        Trainable::Lora(_) => {
-            2.0 * (layers + vocabulary) + 3.0 * attention + 6.0 * positions * adapter
-        }
-        Trainable::Heads => layers + vocabulary + attention,
-    }
-}
-
-/// Values in the matrices of all layers.
-fn layer_matrices(config: &ModelConfig) -> f64 {
-    let (h, wide) = (config.hidden_size, config.intermediate_size);
-    let attention = 2 * h * (config.heads + config.kv_heads) * config.head_dim;
-    let feed_forward = match config.architecture {
-        Architecture::Gpt2 => 2 * h * wide,
-        _ => 3 * h * wide,
-    };
-    ((attention + feed_forward) * config.layers) as f64
 }
 
 /// The best rate in GFLOP/s of a square f32 product, and its size. Sizes double until one product takes long enough
@@ -453,6 +460,7 @@ mod tests {
                 prompt: 4,
                 steps: 2,
                 score_pairs: 3,
+                score_rows: None,
                 trainable: Trainable::Full,
             };
             let report = bench(model, &plan, device).await.unwrap();
@@ -465,17 +473,25 @@ mod tests {
     }
 
     #[test]
-    fn work_is_counted_as_by_hand() {
-        let device = Device::flex();
-        let mut config = crate::train::world_model(&device).unwrap().decoder.config;
-        config.hidden_size = 8;
-        config.intermediate_size = 16;
-        config.layers = 2;
-        config.heads = 2;
-        config.kv_heads = 1;
-        config.head_dim = 4;
-        // q, o: 64 each; k, v: 32 each; three of 128.
-        assert_eq!(layer_matrices(&config), 2.0 * (192.0 + 384.0));
+    fn rows_are_scored_in_batches_of_like_length() {
+        let run = super::super::testing::trained("ava_p", serde_json::json!({}), 0, 120);
+        let rows = run.held_out();
+        assert!(rows.len() > SCORE_BATCH);
+        let batches = in_batches(rows, 0);
+        assert_eq!(batches.len(), rows.len().div_ceil(SCORE_BATCH));
+        let sizes: Vec<[usize; 2]> = batches.iter().flat_map(sizes_of).collect();
+        let sides = || rows.iter().flat_map(|row| &row.sides);
+        assert_eq!(sizes.len(), sides().count());
+        let tokens: usize = sides().map(|side| side.encoded.ids.len()).sum();
+        assert_eq!(
+            sizes.iter().map(|[tokens, _]| tokens).sum::<usize>(),
+            tokens
+        );
+        let answers: usize = sides()
+            .map(|s| s.encoded.resp.iter().filter(|r| **r).count())
+            .sum();
+        assert_eq!(sizes.iter().map(|[t, p]| t - p).sum::<usize>(), answers);
+        assert!(batches.windows(2).all(|b| b[0].tokens <= b[1].tokens));
     }
 
     #[test]
@@ -490,6 +506,7 @@ mod tests {
                     prompt,
                     steps: 1,
                     score_pairs: 0,
+                    score_rows: None,
                     trainable: Trainable::Heads,
                 };
                 assert!(bench(model, &plan, device.clone()).await.is_err());
