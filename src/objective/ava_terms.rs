@@ -134,6 +134,12 @@ impl AvaOptions {
                 "rwt is on: a token's reward then depends on the text after it and changes while an answer is written"
                     .to_owned(),
             );
+            if !self.steps.rwt_sqrt_d {
+                warnings.push(
+                    "rwt without rwt_sqrt_d: attention scores grow with the model's width, so that in a wide one a token gets all of the weight and others a spread of nothing, on which the TD term overflows"
+                        .to_owned(),
+                );
+            }
         }
         warnings
     }

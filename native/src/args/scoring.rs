@@ -151,7 +151,7 @@ pub struct EvalArgs {
     /// steps=FILE (traces with mistake_index), lexicon=FILE (VADER's vader_lexicon.txt, with the scored rows),
     /// intervention[=FILE] (tokens deleted, swapped and rewritten). Without FILE the scored rows serve. A truth is passed
     /// when the lower end of the 95 % interval (bootstrap over answers) of every figure that decides lies above chance and
-    /// above every floor beside it (a word model of the training rows, the model's own log-probability, positions,
+    /// above every floor beside it (word models of the training rows, the model's own log-probability, positions,
     /// lengths, a shuffled map), with at least 10 answers behind it; with fewer it is undecided and counts neither way.
     /// What chosen answers gained, which is often neutral, only must not lie wholly below chance.
     /// --limit also cuts a truth's own rows. Results go to trust.json beside the checkpoint: a map that passed every truth it was held

@@ -51,8 +51,9 @@ fn results_are_kept_beside_the_checkpoint_and_believed_for_that_checkpoint_only(
             );
         }
     }
-    // A word model of the training rows is among the floors.
+    // Word models of the training rows are among the floors.
     assert!(truths[1].to_string().contains("unigram Bradley-Terry"));
+    assert!(truths[1].to_string().contains("unigram log-odds"));
     let mut kept = trust_of(here);
     assert_eq!(kept["schema"], "avascope.trust/1");
     let digest = kept["entries"][0]["checkpoint"]

@@ -1,7 +1,7 @@
-//! The word floor: a Bradley-Terry model of single words, fitted on the rows that trained the map.
+//! The word floors: a Bradley-Terry model of single words, and their log-odds, both of the rows that trained the map.
 
 use crate::data::{PreferenceRow, Rows};
-use crate::eval::floors::{IdPair, WordIds};
+use crate::eval::floors::{IdPair, UnigramLogOdds, WordIds};
 use crate::eval::{EvalError, UnigramBradleyTerry, Words};
 
 /// Penalties that are tried by cross-validation: the floor at its best, which is the fair one.
@@ -9,16 +9,18 @@ const PENALTIES: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
 /// Folds of the cross-validation.
 const FOLDS: usize = 3;
 
-/// A reward for each word, learned from pairs alone.
+/// Two rewards for each word, learned from pairs alone: [`UnigramBradleyTerry`] and [`UnigramLogOdds`]. Neither is always
+/// the better one: where one word settles a pair, counting says more of the others than a likelihood that is content.
 #[derive(Clone, Debug)]
 pub struct WordFloor {
     words: Words,
     model: UnigramBradleyTerry,
+    odds: UnigramLogOdds,
 }
 
 impl WordFloor {
-    /// The floor's name in results.
-    pub const NAME: &'static str = "unigram Bradley-Terry";
+    /// The floors' names in results, in the order of [`WordFloor::of_tokens`].
+    pub const NAMES: [&'static str; 2] = ["unigram Bradley-Terry", "unigram log-odds"];
 
     /// Fits on the rows that trained a map; `None` where they are no pairs.
     ///
@@ -56,17 +58,19 @@ impl WordFloor {
             })
             .collect();
         let model = UnigramBradleyTerry::tune(&pairs, &PENALTIES, FOLDS, 0)?;
-        Ok(Self { words, model })
+        let odds = UnigramLogOdds::fit(&pairs)?;
+        Ok(Self { words, model, odds })
     }
 
-    /// The reward of a token that covers code points `start..end` of `text`, for each of `tokens`: the mean over its
-    /// visible characters of the reward of the word that each is in.
-    pub fn of_tokens(&self, text: &str, tokens: &[(usize, usize)]) -> Vec<f64> {
+    /// The rewards of a token that covers code points `start..end` of `text`, for each of `tokens`: the mean over its visible
+    /// characters of the reward of the word that each is in.
+    pub fn of_tokens(&self, text: &str, tokens: &[(usize, usize)]) -> Vec<[f64; 2]> {
         // Words that are new here get an id beyond the model's, whose weight is 0.
         let split = self.words.clone().encode(text);
         let mut by_character = vec![None; text.chars().count()];
         for (id, (start, end)) in split.ids.iter().zip(&split.offsets) {
-            by_character[*start..*end].fill(Some(self.model.weight(*id)));
+            let rewards = [self.model.weight(*id), self.odds.weight(*id)];
+            by_character[*start..*end].fill(Some(rewards));
         }
         tokens
             .iter()
@@ -75,8 +79,10 @@ impl WordFloor {
                 let (sum, count) = part
                     .iter()
                     .flatten()
-                    .fold((0.0, 0usize), |(sum, count), w| (sum + w, count + 1));
-                sum / count.max(1) as f64
+                    .fold(([0.0; 2], 0usize), |(sum, count), w| {
+                        ([sum[0] + w[0], sum[1] + w[1]], count + 1)
+                    });
+                sum.map(|sum| sum / count.max(1) as f64)
             })
             .collect()
     }
@@ -110,8 +116,11 @@ mod tests {
         let floor = WordFloor::fit(&rows).unwrap();
         // "rot", "ten", " kind", " new"
         let got = floor.of_tokens("rotten kind new", &[(0, 3), (3, 6), (6, 11), (11, 15)]);
-        assert!(got[0] < -0.5 && got[0] == got[1], "{got:?}");
-        assert!(got[2] > 0.5 && got[3] == 0.0, "{got:?}");
+        for floor in 0..2 {
+            let got: Vec<f64> = got.iter().map(|rewards| rewards[floor]).collect();
+            assert!(got[0] < -0.5 && got[0] == got[1], "{got:?}");
+            assert!(got[2] > 0.5 && got[3] == 0.0, "{got:?}");
+        }
         assert!(WordFloor::fit(&rows[..1]).is_err());
     }
 }

@@ -23,7 +23,7 @@ struct Occurrence {
     reward: f64,
     sigma: f64,
     likely: f64,
-    floor: f64,
+    floors: [f64; 2],
 }
 
 /// Holds word rewards against a human lexicon. Only single words are looked up (no emoticons, no phrases), in lower case;
@@ -74,10 +74,11 @@ pub(super) fn of_scored(
         ),
     ];
     if options.words.is_some() {
-        floors.push(Floor::new(
-            WordFloor::NAME,
-            rank(|o| o.floor, &means, &off)?,
-        ));
+        let [bradley_terry, odds] = WordFloor::NAMES;
+        floors.extend([
+            Floor::new(bradley_terry, rank(|o| o.floors[0], &means, &off)?),
+            Floor::new(odds, rank(|o| o.floors[1], &means, &off)?),
+        ]);
     }
     let reward = TruthFigure::deciding(
         "word reward against human mean",
@@ -158,7 +159,9 @@ fn occurrences<'a>(
                 reward: mean(&|i| f64::from(record.tokens[i].mean)),
                 sigma: mean(&|i| f64::from(record.tokens[i].std)),
                 likely: mean(&|i| f64::from(log_policy[i])),
-                floor: weights.as_ref().map_or(0.0, |w| mean(&|i| w[i])),
+                floors: weights
+                    .as_ref()
+                    .map_or([0.0; 2], |w| [mean(&|i| w[i][0]), mean(&|i| w[i][1])]),
             });
         }
     }

@@ -40,7 +40,8 @@ pub async fn spans(
 struct Labelled {
     map: Vec<LabelledTokens>,
     surprise: Vec<LabelledTokens>,
-    words: Vec<LabelledTokens>,
+    /// By the word floors.
+    words: [Vec<LabelledTokens>; 2],
 }
 
 pub(super) fn measure(
@@ -132,11 +133,10 @@ fn floors(
             pick(&token_auc(&labelled.surprise, &off)?),
         ),
     ];
-    if !labelled.words.is_empty() {
-        floors.push(Floor::new(
-            WordFloor::NAME,
-            pick(&token_auc(&labelled.words, &off)?),
-        ));
+    for (name, words) in WordFloor::NAMES.into_iter().zip(&labelled.words) {
+        if !words.is_empty() {
+            floors.push(Floor::new(name, pick(&token_auc(words, &off)?)));
+        }
     }
     Ok(floors)
 }
@@ -173,7 +173,9 @@ fn collect(scored: &Scored, side: Side, words: Option<&WordFloor>) -> Labelled {
             .push(scores(&|i| f64::from(log_policy[i])));
         if let Some(words) = words {
             let weights = words.of_tokens(&record.answer, &ranges(record));
-            labelled.words.push(scores(&|i| weights[i]));
+            for (floor, words) in labelled.words.iter_mut().enumerate() {
+                words.push(scores(&|i| weights[i][floor]));
+            }
         }
     }
     labelled
