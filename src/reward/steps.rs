@@ -298,6 +298,17 @@ pub struct StepValues {
     pub log_policy: Tensor<2>,
 }
 
+impl StepValues {
+    /// As [`ActionValues::of_log_probabilities`], of Q `[B, S]`.
+    pub fn of_log_probabilities(q: Tensor<2>, cfg: &StepsConfig) -> Self {
+        Self {
+            log_likelihood: scaled(q.clone(), cfg.beta),
+            log_policy: q.clone(),
+            q,
+        }
+    }
+}
+
 /// q, ll and log B of `actions` `[N]` from `logits` `[N, V]`.
 pub fn action_values(
     logits: Tensor<2>,

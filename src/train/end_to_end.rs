@@ -71,8 +71,7 @@ impl Checkpoint {
         };
         let counts = Normaliser::of(layout);
         let device = device.clone().autodiff();
-        let steps = steps_of(reader, layout, counts, &device, None);
-        let steps = pollster::block_on(steps).expect("steps");
+        let steps = steps_of(reader, layout, counts, &device);
         let evaluation = method.evaluate(&steps, Progress::END);
         (steps, evaluation)
     }

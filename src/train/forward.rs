@@ -1,7 +1,5 @@
 //! From a batch's tokens to `Steps`: trunk, LM head on the answers' positions only, reward head.
 
-use super::TrainError;
-use super::trunk_cache::{CacheSlot, from_cache};
 use crate::model::{Decoder, Dropout, ForwardOptions, TrunkOutput};
 use crate::objective::Objective;
 use crate::reward::{
@@ -23,22 +21,14 @@ pub struct Reader<'a> {
 }
 
 /// `Steps` of a batch. Gradients flow into whatever tensors of decoder and head require them.
-pub async fn steps_of(
+pub fn steps_of(
     reader: Reader<'_>,
     layout: &Layout,
     normaliser: Normaliser,
     device: &Device,
-    cache: Option<CacheSlot<'_>>,
-) -> Result<Steps, TrainError> {
-    let (decoder, objective) = (reader.decoder, reader.objective);
-    let trunk = match cache {
-        None => run_trunk(decoder, objective, layout, device, false),
-        Some(slot) => {
-            let answers = slot.answers(decoder, objective, device).await?;
-            from_cache(&answers, layout, decoder.config.hidden_size, device)
-        }
-    };
-    Ok(read_steps(reader, layout, normaliser, device, trunk).steps)
+) -> Steps {
+    let trunk = run_trunk(reader.decoder, reader.objective, layout, device, false);
+    read_steps(reader, layout, normaliser, device, trunk).steps
 }
 
 /// [`Layout::score_places`] on the device, `[B, T]`.

@@ -72,7 +72,7 @@ fn read(run: &Run, head: &RewardHead, objective: &dyn Objective, device: &Device
         reference: None,
     };
     let normaliser = count(std::slice::from_ref(&layout));
-    block_on(steps_of(reader, &layout, normaliser, device, None)).expect("steps")
+    steps_of(reader, &layout, normaliser, device)
 }
 
 /// The tied output layer of the built-in model as a Q-head `[H, V]`.
@@ -475,6 +475,33 @@ fn frozen_states_are_shared_between_seeds() {
     let mut other = run(1);
     assert!(other.use_frozen_states(first.take_frozen_states().expect("states")));
     assert_eq!(steps(&mut other, 3), steps(&mut run(1), 3));
+}
+
+/// A step waits for no reading of its own: what the next one sees came back with the numbers of the one before.
+#[test]
+fn the_next_step_s_frozen_states_are_there_before_it_begins() {
+    for accumulation in [1, 3] {
+        let mut run = new_run("ava_p", json!({}), Trainable::Heads, 0);
+        run.config.gradient_accumulation_steps = accumulation;
+        let autodiff = run.device.device.clone().autodiff();
+        assert!(!run.next_states(&autodiff).is_empty());
+        for _ in 0..4 {
+            steps(&mut run, 1);
+            assert!(run.next_states(&autodiff).is_empty());
+        }
+    }
+}
+
+/// Switches that have no say in what is kept of a frozen trunk do not make methods compute it again.
+#[test]
+fn frozen_states_are_shared_between_methods_that_read_them_alike() {
+    let key = |method, options| new_run(method, options, Trainable::Heads, 0).frozen_key();
+    let own = key("ava_p", json!({}));
+    assert_eq!(own, key("ava_p", json!({"beta": 0.5})));
+    assert_eq!(own, key("bradley_terry", json!({})));
+    assert_eq!(own, key("bradley_terry_sum", json!({})));
+    assert_ne!(own, key("ava_p", json!({"alpha": 0.5})));
+    assert_ne!(own, key("ava_p", without_ptq("ava_p")));
 }
 
 /// A head's numbers stand on hidden states alone: with a Q-head the cache of a frozen trunk gives what the trunk gives.

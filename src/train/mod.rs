@@ -31,9 +31,12 @@ mod policy_scores;
 mod readings;
 mod ready;
 mod reference;
+mod row_warnings;
 mod run;
+mod sampler;
 mod schedule;
 mod scorer;
+mod step;
 #[cfg(test)]
 mod testing;
 mod trunk_cache;
@@ -46,9 +49,7 @@ mod world;
 pub use bench::{BenchPlan, BenchReport, Product, Seconds, bench};
 pub use checkpoint::{CheckpointSummary, checkpoint_digest, describe_checkpoint};
 pub use config::{LoraConfig, Schedule, TrainConfig, Trainable};
-pub use dataset::{
-    EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows, row_warnings,
-};
+pub use dataset::{EncodedRow, EncodedSide, SkippedRow, encode_rows, encode_usable_rows};
 pub use error::TrainError;
 pub use event::{DeviceInfo, Event, FinishReason, Metrics, RunInfo};
 pub use export::{ExportedFiles, export_model};
@@ -61,6 +62,7 @@ pub use open::{Files, OpenError, open_model};
 pub use policy_scores::LogProbability;
 pub use ready::{FrozenStates, ReadyRows};
 pub use reference::Reference;
+pub use row_warnings::row_warnings;
 pub use run::{LoadedModel, Run};
 pub use scorer::{Scored, Scorer};
 pub use trunk_cache::SharedStates;

@@ -62,35 +62,42 @@ impl Readings {
         }
     }
 
-    /// Reads everything back together with the gradients' norm `[1]`. Returns the norm, the terms (shares of micro-batches
-    /// added up), and what is told beside them; in the latter what is undefined is absent.
-    pub(super) async fn read(
-        self,
-        norm: Tensor<1>,
-        objective: &dyn Objective,
-    ) -> Result<(f32, Metrics, Metrics), TrainError> {
+    /// Registers everything to be read back, behind the gradients' norm `[1]`; the names wait for it.
+    pub(super) fn register(self, norm: Tensor<1>) -> (Transaction, Registered) {
         let mut transaction = Transaction::default().register(norm);
-        let mut names = Vec::new();
-        for (batch, values) in self.batches {
-            names.push(batch);
+        let mut batches = Vec::new();
+        for (names, values) in self.batches {
+            batches.push(names);
             transaction = transaction.register(values);
         }
-        let mut detailed = Vec::new();
-        if let Some((details, values)) = self.details {
-            detailed = details;
-            transaction = transaction.register(values);
-        }
-        let mut values = transaction
-            .execute_async()
-            .await
-            .map_err(|error| TrainError::Device(format!("{error:?}")))?
-            .into_iter()
-            .map(|data| data.try_into_vec_as::<f32>().unwrap_or_default());
+        let details = self.details.map(|(names, values)| {
+            transaction = std::mem::take(&mut transaction).register(values);
+            names
+        });
+        (transaction, Registered { batches, details })
+    }
+}
+
+/// The names of what was registered, in its order.
+pub(super) struct Registered {
+    batches: Vec<Vec<&'static str>>,
+    details: Option<Vec<&'static str>>,
+}
+
+impl Registered {
+    /// Takes its numbers from those that were read. Returns the gradients' norm, the terms (shares of micro-batches added up),
+    /// and what is told beside them; in the latter what is undefined is absent.
+    pub(super) fn named(
+        self,
+        values: &mut impl Iterator<Item = Vec<f32>>,
+        objective: &dyn Objective,
+    ) -> (f32, Metrics, Metrics) {
         let norm = values.next().and_then(|v| v.first().copied());
 
         let mut terms = Metrics::new();
         let mut scores = RowScores::default();
-        for (names, values) in names.iter().zip(values.by_ref()) {
+        for names in &self.batches {
+            let values = values.next().unwrap_or_default();
             let (shares, rows) = values.split_at(names.len().min(values.len()));
             for (name, value) in names.iter().zip(shares) {
                 *terms.entry((*name).to_string()).or_insert(0.0) += f64::from(*value);
@@ -98,14 +105,27 @@ impl Readings {
             scores.push(rows, objective.rows());
         }
         let mut beside = scores.named(&terms, objective.informs_std());
-        let details = detailed.iter().zip(values.next().unwrap_or_default());
-        beside.extend(
-            details
-                .filter(|(_, value)| value.is_finite())
-                .map(|(name, value)| ((*name).to_string(), f64::from(value))),
-        );
-        Ok((norm.unwrap_or(f32::NAN), terms, beside))
+        if let Some(names) = self.details {
+            let details = names.into_iter().zip(values.next().unwrap_or_default());
+            beside.extend(
+                details
+                    .filter(|(_, value)| value.is_finite())
+                    .map(|(name, value)| (name.to_string(), f64::from(value))),
+            );
+        }
+        (norm.unwrap_or(f32::NAN), terms, beside)
     }
+}
+
+/// Reads back everything that a transaction holds, in its order.
+pub(super) async fn read_all(transaction: Transaction) -> Result<Vec<Vec<f32>>, TrainError> {
+    let failed = |error: String| TrainError::Device(error);
+    let read = transaction.execute_async().await;
+    read.map_err(|error| failed(format!("{error:?}")))?
+        .into_iter()
+        .map(|data| data.try_into_vec_as::<f32>())
+        .map(|values| values.map_err(|error| failed(format!("{error:?}"))))
+        .collect()
 }
 
 /// Scores of the rows of a step, over all its micro-batches.

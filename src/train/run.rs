@@ -3,17 +3,13 @@
 //! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
 //! resumed. One optimiser step reads back from the device once, at its end.
 
-use super::broken::broken_term;
 use super::check::{check_rows, check_vocabulary, two_sets};
-use super::dataset::{EncodedRow, Sampler, SkippedRow, layout, row_warnings, unpaired_layout};
-use super::extras::{extras, share_counts};
-use super::forward::{Reader, steps_of};
-use super::optimizer::{NamedGradients, Optimizer, clip_scale, collect_gradients, global_norm};
-use super::readings::Readings;
+use super::dataset::{EncodedRow, SkippedRow};
+use super::optimizer::Optimizer;
 use super::ready::{ReadyRows, kind_of};
 use super::reference::Reference;
-use super::schedule::factor;
-use super::scorer::pad_of;
+use super::row_warnings::row_warnings;
+use super::sampler::Sampler;
 use super::trunk_cache::TrunkCache;
 use super::{
     Event, FinishReason, LoraConfig, Metrics, RunInfo, TrainConfig, TrainError, Trainable,
@@ -21,8 +17,8 @@ use super::{
 use crate::data::Rows;
 use crate::device::OpenDevice;
 use crate::model::{Decoder, Lora, ModelConfig};
-use crate::objective::{Objective, Progress, RowKind};
-use crate::reward::{Extras, Layout, Normaliser, QHead, RewardHead, Rwt, Steps};
+use crate::objective::{Objective, RowKind};
+use crate::reward::{Layout, Normaliser, QHead, RewardHead, Rwt};
 use crate::text::TextTokenizer;
 use burn::tensor::Device;
 use std::sync::{Arc, OnceLock};
@@ -53,7 +49,7 @@ pub struct Run {
     pub(super) optimizer: Optimizer,
     pub(super) train_rows: Arc<Vec<EncodedRow>>,
     /// Whether training rows are answers by themselves, the desirable ones in front: a batch holds as many of each.
-    unpaired: bool,
+    pub(super) unpaired: bool,
     pub(super) held_out: Arc<Vec<EncodedRow>>,
     pub(super) lengths: Vec<usize>,
     pub(super) sampler: Sampler,
@@ -379,138 +375,6 @@ impl Run {
             });
         }
         Ok(())
-    }
-
-    pub(super) async fn optimizer_step(&mut self) -> Result<Metrics, TrainError> {
-        let pad = pad_of(&self.model.tokenizer);
-        let batches: Vec<Vec<usize>> = (0..self.config.gradient_accumulation_steps)
-            .map(|_| self.sampler.next_batch(&self.lengths))
-            .collect();
-        let layouts: Vec<Layout> = batches
-            .iter()
-            .map(|batch| {
-                let rows: Vec<&EncodedRow> =
-                    batch.iter().map(|row| &self.train_rows[*row]).collect();
-                match self.unpaired {
-                    true => unpaired_layout(&rows, pad),
-                    false => layout(&rows, pad),
-                }
-            })
-            .collect();
-        let normaliser = count(&layouts);
-        let mut extras = batches
-            .iter()
-            .zip(&layouts)
-            .map(|(batch, layout)| {
-                let rows: Vec<&EncodedRow> =
-                    batch.iter().map(|row| &self.train_rows[*row]).collect();
-                extras(self.objective.as_ref(), &rows, layout, &self.device.device)
-            })
-            .collect::<Result<Vec<Extras>, _>>()?;
-        share_counts(&mut extras);
-        let progress = Progress {
-            step: self.step,
-            total: self.config.steps,
-        };
-
-        let mut gradients = NamedGradients::new();
-        let mut readings = Readings::new(self.step + 1, self.config.steps);
-        let mut kept: Vec<Steps> = Vec::new();
-        let autodiff = self.device.device.clone().autodiff();
-        for (micro, ((batch, layout), extras)) in
-            batches.iter().zip(&layouts).zip(extras).enumerate()
-        {
-            let steps = steps_of(
-                Reader {
-                    decoder: &self.model.decoder,
-                    head: &self.head,
-                    objective: self.objective.as_ref(),
-                    reference: self.reference.as_ref(),
-                },
-                layout,
-                normaliser,
-                &autodiff,
-                self.cache.lookup(batch, &self.train_rows),
-            )
-            .await?
-            .with_extras(Extras {
-                features: self.features(micro, layout, &autodiff),
-                prototypes: self.head.prototypes(),
-                ..extras
-            });
-            let evaluation = self.objective.evaluate(&steps, progress);
-            let mut backward = evaluation.loss.backward();
-            collect_gradients(
-                "",
-                &self.model.decoder.weights,
-                &mut backward,
-                &mut gradients,
-            );
-            if let Some(lora) = &self.model.decoder.lora {
-                collect_gradients("lora.", &lora.weights, &mut backward, &mut gradients);
-            }
-            collect_gradients("", &self.head.weights, &mut backward, &mut gradients);
-
-            readings.take(evaluation, &steps, self.objective.as_ref());
-            kept.push(steps);
-        }
-
-        let norm = global_norm(&mut gradients, &self.device.device);
-        let scale = clip_scale(&norm, self.config.max_grad_norm);
-        let rate = factor(
-            self.config.lr_scheduler_type,
-            self.config.warmup_ratio,
-            self.step,
-            self.config.steps,
-        );
-        let trunk_rate = self.config.learning_rate * rate;
-        let head_rate = self
-            .config
-            .head_learning_rate
-            .unwrap_or(self.config.learning_rate)
-            * rate;
-        let scale = scale.as_ref();
-        let optimizer = &mut self.optimizer;
-        optimizer.step(
-            "",
-            &mut self.model.decoder.weights,
-            &mut gradients,
-            trunk_rate,
-            scale,
-        );
-        if let Some(lora) = &mut self.model.decoder.lora {
-            optimizer.step(
-                "lora.",
-                &mut lora.weights,
-                &mut gradients,
-                trunk_rate,
-                scale,
-            );
-        }
-        optimizer.step("", &mut self.head.weights, &mut gradients, head_rate, scale);
-
-        let (norm, mut metrics, more) = readings.read(norm, self.objective.as_ref()).await?;
-        if let Some((term, value)) = broken_term(&metrics, f64::from(norm)) {
-            return Err(TrainError::NonFinite {
-                row: self.name_broken_row(&term, &batches, kept).await,
-                term,
-                value,
-                step: self.step + 1,
-            });
-        }
-        self.step += 1;
-        metrics.extend(more);
-        metrics.insert("grad_norm".into(), f64::from(norm));
-        metrics.insert("learning_rate".into(), trunk_rate);
-        metrics.insert("epoch".into(), self.sampler.epochs());
-        metrics.insert(
-            "num_tokens".into(),
-            layouts
-                .iter()
-                .map(|l| l.segments.iter().filter(|s| **s > 0).count())
-                .sum::<usize>() as f64,
-        );
-        Ok(metrics)
     }
 
     /// Whether the held-out figure has been stale for too long.

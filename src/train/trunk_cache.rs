@@ -4,6 +4,7 @@
 use super::TrainError;
 use super::dataset::{EncodedRow, layout};
 use super::forward::{TrunkStates, run_trunk};
+use super::readings::read_all;
 use crate::model::Decoder;
 use crate::objective::Objective;
 use crate::reward::{Layout, StepValues, StepsConfig};
@@ -25,6 +26,8 @@ pub struct TrunkCache {
     groups: Vec<Vec<usize>>,
     /// Of each row, which of `groups` it is in.
     group_of: Vec<usize>,
+    /// H.
+    width: usize,
     answers: HashMap<(usize, usize), CachedAnswer>,
 }
 
@@ -32,16 +35,32 @@ pub struct TrunkCache {
 pub(super) struct CachedAnswer {
     /// `[T', H]`, T' the answer's own tokens.
     hidden: Vec<f32>,
-    /// q, ll and log B per step, three times `[T'-1]`, zero where the step mask is zero; `None` where heads that train have
-    /// a say in them.
-    per_step: Option<[Vec<f32>; 3]>,
+    /// Per step, each `[T'-1]` and zero where the step mask is zero: the actions' log-probabilities where Q, ll and log B follow
+    /// from them, else these three; nothing where heads that train have a say in them.
+    per_step: Vec<Vec<f32>>,
 }
 
-/// The cache as one batch of training rows sees it.
-pub struct CacheSlot<'a> {
-    cache: &'a mut TrunkCache,
-    batch: &'a [usize],
-    rows: &'a [EncodedRow],
+/// States that were asked for and are still on the device.
+#[derive(Default)]
+pub(super) struct Coming(Vec<ComingGroup>);
+
+struct ComingGroup {
+    rows: Vec<usize>,
+    layout: Layout,
+    trunk: TrunkStates,
+}
+
+impl Coming {
+    /// Whether nothing was missing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lets a transaction read them back behind what it reads already.
+    pub(super) fn register(&self, transaction: Transaction, cfg: &StepsConfig) -> Transaction {
+        let groups = self.0.iter();
+        groups.fold(transaction, |all, group| register(all, &group.trunk, cfg))
+    }
 }
 
 impl TrunkCache {
@@ -50,6 +69,7 @@ impl TrunkCache {
         Self {
             groups: Vec::new(),
             group_of: Vec::new(),
+            width: 0,
             answers: HashMap::new(),
         }
     }
@@ -83,59 +103,91 @@ impl TrunkCache {
         Self {
             groups,
             group_of,
+            width,
             answers: HashMap::new(),
         }
     }
 
-    /// The slot of a batch of training rows, or `None` where nothing is cached.
-    pub fn lookup<'a>(
-        &'a mut self,
-        batch: &'a [usize],
-        rows: &'a [EncodedRow],
-    ) -> Option<CacheSlot<'a>> {
-        (!self.groups.is_empty()).then_some(CacheSlot {
-            cache: self,
-            batch,
-            rows,
-        })
+    /// Whether nothing is kept.
+    pub(super) fn is_off(&self) -> bool {
+        self.groups.is_empty()
     }
-}
 
-impl<'a> CacheSlot<'a> {
-    /// The batch's answers in the layout's order; missing ones are computed first.
-    pub(super) async fn answers(
-        self,
+    /// Computes the states of those rows of `batches` that are not there yet, each with the rest of its group.
+    pub(super) fn ask(
+        &self,
+        batches: &[Vec<usize>],
+        rows: &[EncodedRow],
         decoder: &Decoder,
         objective: &dyn Objective,
         device: &Device,
-    ) -> Result<Vec<&'a CachedAnswer>, TrainError> {
-        let Self { cache, batch, rows } = self;
-        for row in batch {
-            if cache.answers.contains_key(&(*row, 0)) {
-                continue;
+    ) -> Coming {
+        let mut missing: Vec<usize> = Vec::new();
+        if !self.is_off() {
+            for row in batches.iter().flatten() {
+                let group = self.group_of[*row];
+                if !self.answers.contains_key(&(*row, 0)) && !missing.contains(&group) {
+                    missing.push(group);
+                }
             }
-            let group = &cache.groups[cache.group_of[*row]];
-            let members: Vec<&EncodedRow> = group.iter().map(|row| &rows[*row]).collect();
+        }
+        let compute = |group: usize| {
+            let members: Vec<&EncodedRow> =
+                self.groups[group].iter().map(|row| &rows[*row]).collect();
             // What fills the padding does not matter: it is masked everywhere.
             let layout = layout(&members, 0);
             let trunk = run_trunk(decoder, objective, &layout, device, false);
-            let answers = read_answers(&trunk, &layout).await?;
+            ComingGroup {
+                rows: self.groups[group].clone(),
+                layout,
+                trunk,
+            }
+        };
+        Coming(missing.into_iter().map(compute).collect())
+    }
+
+    /// Takes what came back of them.
+    pub(super) fn fill(
+        &mut self,
+        coming: Coming,
+        cfg: &StepsConfig,
+        numbers: &mut impl Iterator<Item = Vec<f32>>,
+    ) {
+        for group in coming.0 {
+            let answers = answers(&group.trunk, &group.layout, cfg, numbers);
+            let rows = &group.rows;
             // The layout's order: side after side, and in each the rows.
-            let places = (0..answers.len()).map(|i| (group[i % group.len()], i / group.len()));
-            let own: Vec<_> = places.zip(answers).collect();
-            cache.answers.extend(own);
+            let places = (0..answers.len()).map(|i| (rows[i % rows.len()], i / rows.len()));
+            self.answers.extend(places.zip(answers));
         }
-        let cache: &'a TrunkCache = cache;
+    }
+
+    /// The states of a batch of training rows; `None` where nothing is kept.
+    ///
+    /// # Errors
+    /// Rows that were not asked for.
+    pub(super) fn states(
+        &self,
+        batch: &[usize],
+        rows: &[EncodedRow],
+        layout: &Layout,
+        cfg: &StepsConfig,
+        device: &Device,
+    ) -> Result<Option<TrunkStates>, TrainError> {
+        if self.is_off() {
+            return Ok(None);
+        }
         let sides = batch.iter().map(|row| rows[*row].sides.len()).max();
-        (0..sides.unwrap_or(0))
+        let answers = (0..sides.unwrap_or(0))
             .flat_map(|side| batch.iter().map(move |row| (*row, side)))
             .map(|place| {
-                cache.answers.get(&place).ok_or_else(|| {
+                self.answers.get(&place).ok_or_else(|| {
                     // Every row is in one group, and groups hold pairs or single answers, never both.
                     TrainError::Rows(format!("row {} has no states in the cache", place.0))
                 })
             })
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(from_cache(&answers, layout, self.width, cfg, device)))
     }
 }
 
@@ -144,30 +196,34 @@ pub(super) fn from_cache(
     answers: &[&CachedAnswer],
     layout: &Layout,
     width: usize,
+    cfg: &StepsConfig,
     device: &Device,
 ) -> TrunkStates {
     let (b, t, s) = (layout.rows, layout.tokens, layout.steps());
     let mut hidden = vec![0.0f32; b * t * width];
-    let mut per_step = std::array::from_fn::<_, 3, _>(|_| vec![0.0f32; b * s]);
+    // One reading fills a cache: every answer has as many of these as any other.
+    let kinds = answers.first().map_or(0, |answer| answer.per_step.len());
+    let mut per_step = vec![vec![0.0f32; b * s]; kinds];
     for (row, answer) in answers.iter().enumerate() {
         let at = row * t * width;
         hidden[at..at + answer.hidden.len()].copy_from_slice(&answer.hidden);
         let at = row * s;
-        for (all, own) in per_step.iter_mut().zip(answer.per_step.iter().flatten()) {
+        for (all, own) in per_step.iter_mut().zip(&answer.per_step) {
             all[at..at + own.len()].copy_from_slice(own);
         }
     }
-    // One objective fills a cache: either every answer has these numbers or none has.
-    let known = answers.iter().all(|answer| answer.per_step.is_some());
-    let per_step = known.then(|| {
-        let [q, log_likelihood, log_policy] = per_step
-            .map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers, [b, s]), device));
-        StepValues {
+    let mut per_step = per_step
+        .into_iter()
+        .map(|numbers| Tensor::<2>::from_data(TensorData::new(numbers, [b, s]), device));
+    let per_step = match [per_step.next(), per_step.next(), per_step.next()] {
+        [Some(q), Some(log_likelihood), Some(log_policy)] => Some(StepValues {
             q,
             log_likelihood,
             log_policy,
-        }
-    });
+        }),
+        [Some(q), ..] => Some(StepValues::of_log_probabilities(q, cfg)),
+        [None, ..] => None,
+    };
     TrunkStates {
         hidden: Tensor::from_data(TensorData::new(hidden, [b, t, width]), device),
         attention: None,
@@ -175,30 +231,40 @@ pub(super) fn from_cache(
     }
 }
 
-/// The states of every sequence of a layout, in its order.
-async fn read_answers(
-    trunk: &TrunkStates,
-    layout: &Layout,
-) -> Result<Vec<CachedAnswer>, TrainError> {
-    let (t, s) = (layout.tokens, layout.steps());
-    let [_, _, width] = trunk.hidden.dims();
-    // All at once: a device waits for each read-back by itself.
-    let mut transaction = Transaction::default().register(trunk.hidden.clone().inner());
+/// Lets a transaction read a batch's states back.
+fn register(transaction: Transaction, trunk: &TrunkStates, cfg: &StepsConfig) -> Transaction {
+    let mut transaction = transaction.register(trunk.hidden.clone().inner());
     if let Some(values) = &trunk.per_step {
-        for tensor in [&values.q, &values.log_likelihood, &values.log_policy] {
-            transaction = transaction.register(tensor.clone().inner());
+        let all = [&values.q, &values.log_likelihood, &values.log_policy];
+        for tensor in &all[..kept_per_step(cfg)] {
+            transaction = transaction.register((*tensor).clone().inner());
         }
     }
-    let read = transaction.execute_async().await;
-    let read = read.map_err(|error| TrainError::Device(format!("{error:?}")))?;
-    let mut numbers = Vec::with_capacity(read.len());
-    for data in read {
-        let values = data.try_into_vec_as::<f32>();
-        numbers.push(values.map_err(|error| TrainError::Device(format!("{error:?}")))?);
+    transaction
+}
+
+/// How many numbers a step's Q, ll and log B are kept as.
+fn kept_per_step(cfg: &StepsConfig) -> usize {
+    match (cfg.q_after_heads(), cfg.reads_log_probabilities()) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 3,
     }
-    let mut numbers = numbers.into_iter();
+}
+
+/// The states of every sequence of a layout, in its order, from what [`register`] had read.
+fn answers(
+    trunk: &TrunkStates,
+    layout: &Layout,
+    cfg: &StepsConfig,
+    numbers: &mut impl Iterator<Item = Vec<f32>>,
+) -> Vec<CachedAnswer> {
+    let (t, s) = (layout.tokens, layout.steps());
+    let [_, _, width] = trunk.hidden.dims();
     let hidden = numbers.next().unwrap_or_default();
-    let per_step: Option<[Vec<f32>; 3]> = numbers.collect::<Vec<_>>().try_into().ok();
+    let per_step: Vec<Vec<f32>> = (0..kept_per_step(cfg))
+        .map(|_| numbers.next().unwrap_or_default())
+        .collect();
     let answers = (0..layout.rows).map(|row| {
         let tokens = layout.segments[row * t..(row + 1) * t]
             .iter()
@@ -208,26 +274,22 @@ async fn read_answers(
         CachedAnswer {
             hidden: hidden[row * t * width..(row * t + tokens) * width].to_vec(),
             per_step: per_step
-                .as_ref()
-                .map(|all| std::array::from_fn(|i| all[i][steps.clone()].to_vec())),
+                .iter()
+                .map(|all| all[steps.clone()].to_vec())
+                .collect(),
         }
     });
-    Ok(answers.collect())
+    answers.collect()
 }
 
-/// What the states of a frozen trunk are read for beside the trunk itself: the way in which Q is made of the logits.
-pub(super) fn reading(steps: &StepsConfig) -> String {
-    format!(
-        "q {:?} {} {} {:?}{}",
-        steps.q_mode,
-        steps.alpha,
-        steps.beta,
-        steps.ll,
-        match steps.q_after_heads() {
-            true => ", read after the heads",
-            false => "",
-        }
-    )
+/// What the states of a frozen trunk are read for beside the trunk itself: the way in which Q is made of the logits. Switches
+/// that have no say in what is kept are not part of it, so that methods share what is the same.
+pub(super) fn reading(cfg: &StepsConfig) -> String {
+    match kept_per_step(cfg) {
+        0 => "states alone".into(),
+        1 => format!("log-probabilities at {}", cfg.alpha),
+        _ => format!("q {:?} {} {} {:?}", cfg.q_mode, cfg.alpha, cfg.beta, cfg.ll),
+    }
 }
 
 /// States of one frozen trunk over the batches that its scorers were asked about. Scorers that share them compute each once,
@@ -255,7 +317,8 @@ impl SharedStates {
         layout: &Layout,
         device: &Device,
     ) -> Result<TrunkStates, TrainError> {
-        let reading = reading(objective.steps_config());
+        let cfg = objective.steps_config();
+        let reading = reading(cfg);
         let digest = digest_of(layout);
         // Its own statement: the lock must not be held while the device computes.
         let kept = self.lock().find(&reading, &digest);
@@ -263,7 +326,8 @@ impl SharedStates {
             Some(answers) => answers,
             None => {
                 let trunk = run_trunk(decoder, objective, layout, device, false);
-                let answers = Arc::new(read_answers(&trunk, layout).await?);
+                let read = read_all(register(Transaction::default(), &trunk, cfg)).await?;
+                let answers = Arc::new(answers(&trunk, layout, cfg, &mut read.into_iter()));
                 self.lock()
                     .keep(reading, digest, answers.clone(), CACHE_LIMIT);
                 answers
@@ -274,6 +338,7 @@ impl SharedStates {
             &answers,
             layout,
             decoder.config.hidden_size,
+            cfg,
             device,
         ))
     }
@@ -316,14 +381,7 @@ impl Kept {
 }
 
 fn numbers_of(batch: &[CachedAnswer]) -> usize {
-    let steps = |answer: &CachedAnswer| {
-        answer
-            .per_step
-            .iter()
-            .flatten()
-            .map(Vec::len)
-            .sum::<usize>()
-    };
+    let steps = |answer: &CachedAnswer| answer.per_step.iter().map(Vec::len).sum::<usize>();
     batch.iter().map(|a| a.hidden.len() + steps(a)).sum()
 }
 
@@ -402,7 +460,7 @@ mod tests {
         let batch = |numbers: usize| {
             Arc::new(vec![CachedAnswer {
                 hidden: vec![0.0; numbers],
-                per_step: None,
+                per_step: Vec::new(),
             }])
         };
         let mut kept = Kept::default();

@@ -286,9 +286,7 @@ impl Bench {
             layout,
             count(std::slice::from_ref(layout)),
             &autodiff,
-            None,
-        )
-        .await?;
+        );
         let evaluation = self.objective.evaluate(&steps, Progress { step, total });
         let loss = evaluation.loss.clone().inner();
         drop(steps);
@@ -340,9 +338,7 @@ impl Bench {
                 layout,
                 count(std::slice::from_ref(layout)),
                 &self.device,
-                None,
-            )
-            .await?;
+            );
             let rewards = self.objective.token_rewards(&steps);
             let mean = rewards.mean;
             let std = rewards.std.unwrap_or_else(|| steps.mask.ones_like());

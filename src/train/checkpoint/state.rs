@@ -1,8 +1,8 @@
 //! What a checkpoint keeps besides tensors: one JSON value in the file's metadata.
 
 use super::file::said;
-use crate::train::dataset::Sampler;
 use crate::train::run::{LoadedModel, Run};
+use crate::train::sampler::Sampler;
 use crate::train::trunk_digest::settings_of;
 use crate::train::{FinishReason, RunInfo, TrainConfig, TrainError};
 use serde::{Deserialize, Serialize};

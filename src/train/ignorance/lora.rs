@@ -388,7 +388,7 @@ pub(super) async fn gradients_of(
         reference: None,
     };
     let normaliser = count(std::slice::from_ref(&layout));
-    let steps = steps_of(reader, &layout, normaliser, &device, None).await?;
+    let steps = steps_of(reader, &layout, normaliser, &device);
     let mean = scorer.objective.token_rewards(&steps).mean;
     let mut backward = pick(&steps, mean).sum().backward();
     let mut found = NamedGradients::new();

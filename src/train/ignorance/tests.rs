@@ -124,7 +124,7 @@ fn gradient(scorer: &Scorer, rows: &[EncodedRow], shift: &[f32]) -> Vec<f64> {
         reference: None,
     };
     let normaliser = count(std::slice::from_ref(&layout));
-    let steps = block_on(steps_of(reader, &layout, normaliser, &device, None)).unwrap();
+    let steps = steps_of(reader, &layout, normaliser, &device);
     let more = extras(scorer.objective.as_ref(), &members, &layout, &device).unwrap();
     let loss = scorer
         .objective
