@@ -80,6 +80,28 @@ fn a_room_uses_only_rooms_before_it() {
     assert!(turns.is_empty(), "{}", turns.join("\n"));
 }
 
+/// Whether the page differs from the command is decided in few places, so that all else is the same code.
+#[test]
+fn the_page_s_target_is_asked_for_in_three_places() {
+    const PLACES: [&str; 3] = ["web/", "device.rs", "model/host/passes.rs"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let asks: Vec<String> = files
+        .iter()
+        .filter(|path| {
+            let text = fs::read_to_string(path).expect("a source");
+            text.contains("target_family") || text.contains("\"wasm32\"")
+        })
+        .map(|path| path.strip_prefix(&root).expect("a source"))
+        .map(|path| path.display().to_string())
+        .collect();
+    let stray = |path: &&String| !PLACES.iter().any(|place| path.starts_with(place));
+    let strays: Vec<_> = asks.iter().filter(stray).collect();
+    assert!(strays.is_empty(), "{strays:?}");
+    assert!(asks.len() >= PLACES.len(), "{asks:?}");
+}
+
 #[test]
 fn rooms_are_found_in_use_lines_and_paths() {
     let text = "use crate::data::Span;\nlet x = crate::eval::mean(crate::random::f());\n// crate::web\n#[cfg(test)]\nmod tests { use crate::train; }";

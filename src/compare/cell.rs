@@ -2,6 +2,7 @@
 
 use super::checks::Checks;
 use super::error::CompareError;
+use super::ignorance::{self, Estimate, EstimateRecord};
 use super::truths::{Assessment, Readings, evaluate};
 use crate::eval::{EvalError, Metric, pair_accuracy};
 use crate::objective::ScoreKind;
@@ -65,6 +66,9 @@ pub struct CellRecord {
     /// The truths of `[[truth]]` in the configuration's order; empty where training failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<train::TruthResult>,
+    /// How far the map may be off for want of data, by every estimate that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignorance: Vec<EstimateRecord>,
     /// Scores of the test rows, in their order.
     pub scores: Vec<TestScore>,
 }
@@ -92,6 +96,7 @@ impl CellRecord {
             validation: None,
             assessment: Assessment::default(),
             checks: Vec::new(),
+            ignorance: Vec::new(),
             scores: Vec::new(),
         }
     }
@@ -120,7 +125,7 @@ pub fn failed_cell(mut record: CellRecord, error: TrainError) -> Result<CellReco
 }
 
 /// Measures a trained system by the credit of its scorer: validation rows for choosing values, test rows for every
-/// figure, and the truths that were asked for.
+/// figure, the truths that were asked for, and the ignorance of a map that `training` rows trained.
 ///
 /// # Errors
 /// A device that failed, or numbers that are not finite.
@@ -128,9 +133,8 @@ pub async fn assess_cell(
     mut record: CellRecord,
     scorer: &Scorer,
     validation: &[EncodedRow],
-    test: &[EncodedRow],
-    resamples: usize,
-    checks: &Checks,
+    (test, training): (&[EncodedRow], &[EncodedRow]),
+    (checks, estimates, resamples): (&Checks, &[Estimate], usize),
 ) -> Result<CellRecord, CompareError> {
     let place = record.system.clone();
     let train = |error| CompareError::Train {
@@ -158,6 +162,8 @@ pub async fn assess_cell(
     record.assessment = evaluate(&readings, resamples).map_err(eval)?;
     record.scores = test_scores(&scored.records, ranking);
     record.checks = checks.ask(scorer).await.map_err(train)?;
+    let rows = (test, training);
+    record.ignorance = ignorance::ask(estimates, scorer, rows, resamples).await?;
     Ok(record)
 }
 

@@ -242,7 +242,7 @@ fn values(metrics: &[&Metric]) -> Vec<f64> {
 }
 
 /// The mean of those that are defined, with the mean of their intervals; the first one's reason where none is.
-fn mean_of(metrics: &[&Metric]) -> Metric {
+pub(super) fn mean_of(metrics: &[&Metric]) -> Metric {
     let values = values(metrics);
     if values.is_empty() {
         return metrics.first().map_or_else(

@@ -1,5 +1,6 @@
 //! The configuration of a comparison, as its file says it.
 
+use super::ignorance::IgnoranceEntry;
 use crate::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,6 +69,9 @@ pub struct CompareConfig {
     /// What every trained map is held against beside the figures of the test rows.
     #[serde(rename = "truth", skip_serializing_if = "Vec::is_empty")]
     pub truths: Vec<TruthEntry>,
+    /// How every trained map's ignorance is estimated, beside the disagreement of its seeds.
+    #[serde(rename = "ignorance", skip_serializing_if = "Vec::is_empty")]
+    pub ignorance: Vec<IgnoranceEntry>,
 }
 
 impl Default for CompareConfig {
@@ -93,6 +97,7 @@ impl Default for CompareConfig {
             train: TrainConfig::default(),
             methods: Vec::new(),
             truths: Vec::new(),
+            ignorance: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::checks::{meaning, word};
 use super::checks_view;
-use super::ensemble;
+use super::ignorance;
 use super::paired::Standing;
 use super::plots::Plot;
 use super::results::Results;
@@ -72,7 +72,7 @@ pub fn page(results: &Results, plots: &[Plot]) -> String {
     for truth in truths(results) {
         truth_table(&mut html, results, truth);
     }
-    html.push_str(&ensemble::html(results));
+    html.push_str(&ignorance::html(results));
     html.push_str(&checks_view::html(results));
     systems_table(&mut html, results);
     html.push_str("<h2>Floors</h2>\n<ul>\n");

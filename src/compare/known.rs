@@ -214,8 +214,10 @@ pub(super) fn known<'a>(
     assessment.reliability = calibration.map(|report| report.curve).unwrap_or_default();
     if map.scale > 0.0 {
         let has_sigma = readings.no_sigma.is_none();
-        assessment.known = (0..n)
-            .step_by(n.div_ceil(KNOWN_TOKENS).max(1))
+        let kept = || (0..n).step_by(n.div_ceil(KNOWN_TOKENS).max(1));
+        let of_tokens = rows_of_tokens(rows);
+        assessment.known_rows = kept().map(|i| of_tokens[i] as u32).collect();
+        assessment.known = kept()
             .map(|i| {
                 let std = if has_sigma { stds[i] } else { 0.0 };
                 [mapped[i] as f32, std as f32, all.truths[i] as f32]
@@ -294,7 +296,7 @@ impl Counted {
 }
 
 /// Pearson's correlation from sums; `None` where a side is constant.
-fn correlation(n: f64, [x, y, xx, yy, xy]: [f64; 5]) -> Option<f64> {
+pub(super) fn correlation(n: f64, [x, y, xx, yy, xy]: [f64; 5]) -> Option<f64> {
     let (vx, vy) = (xx - x * x / n, yy - y * y / n);
     (n > 1.0 && vx > 1e-12 * xx && vy > 1e-12 * yy)
         .then(|| ((xy - x * y / n) / (vx * vy).sqrt()).clamp(-1.0, 1.0))

@@ -3,6 +3,7 @@
 use super::config::{CompareConfig, MethodEntry};
 use super::entries::spelled_out;
 use super::error::{CompareError, wrong};
+use super::ignorance::{Estimate, estimates};
 use crate::credit::{self, Credit};
 use crate::objective::RowKind;
 use crate::train::{TrainConfig, TrainError, Trainable, Truth};
@@ -70,6 +71,8 @@ pub struct Plan {
     pub baseline: Option<usize>,
     /// The truths that every map is held against, as the configuration lists them.
     pub truths: Vec<&'static Truth>,
+    /// How every map's ignorance is estimated, as the configuration lists it.
+    pub estimates: Vec<Estimate>,
     /// Methods that a star does not stand for: with their default options they read a column of their own.
     pub left_out: Vec<&'static str>,
 }
@@ -91,11 +94,13 @@ impl Plan {
         check_equal_trials(&config, &systems)?;
         let baseline = baseline(&config, &systems)?;
         let truths = truths(&config)?;
+        let estimates = estimates(&config.ignorance, &config.train.trainable)?;
         Ok(Self {
             config,
             systems,
             baseline,
             truths,
+            estimates,
             left_out,
         })
     }

@@ -3,8 +3,8 @@
 use super::cell::{CellRecord, Validation};
 use super::checks::{CheckResult, checks, trust};
 use super::config::CompareConfig;
-use super::ensemble::Ensemble;
 use super::floors::Floor;
+use super::ignorance::{self, IgnoranceResult};
 use super::paired::{Comparison, compare};
 use super::plan::Plan;
 use super::summary::{Aggregate, Series, aggregate, judge};
@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "avascope.compare/2";
+pub const SCHEMA: &str = "avascope.compare/3";
 
 /// One part of the rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,9 +122,6 @@ pub struct SystemResult {
     pub trust: Trust,
     /// Stated against found coverage, averaged over seeds; empty where undefined.
     pub reliability: Vec<CalibrationPoint>,
-    /// The seeds of the chosen trial as one ensemble, where rewards are known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ensemble: Option<Ensemble>,
     /// (true reward, learned mean) of some tokens, first seed; for the plot.
     #[serde(skip)]
     pub scatter: Vec<(f32, f32)>,
@@ -208,6 +205,9 @@ pub struct Results {
     /// The truths of `[[truth]]`: what every system's map was held against.
     #[serde(default)]
     pub checks: Vec<CheckResult>,
+    /// How far each system's map may be off for want of data, by every estimate.
+    #[serde(default)]
+    pub ignorance: Vec<IgnoranceResult>,
     /// Truths that these rows do not have.
     pub left_out: Vec<LeftOut>,
     /// What a reader should know before believing a figure.
@@ -311,6 +311,7 @@ pub fn results(inputs: Inputs<'_>) -> Results {
         })
         .collect();
     let checks = checks(plan, &used);
+    let ignorance = ignorance::results(plan, &used);
     let mut systems: Vec<SystemResult> = (0..plan.systems.len())
         .map(|index| SystemResult {
             trust: trust(index, &checks, &plan.config.seeds),
@@ -396,6 +397,7 @@ pub fn results(inputs: Inputs<'_>) -> Results {
         floors: floor_results,
         comparisons,
         checks,
+        ignorance,
         left_out,
         caveats: Vec::new(),
         cells,
@@ -518,7 +520,6 @@ fn system_result(
         truths: Vec::new(),
         trust: Trust::Exploratory,
         reliability: mean_curve(&good),
-        ensemble: Ensemble::of(&good.iter().map(|cell| **cell).collect::<Vec<_>>()),
         scatter: good
             .first()
             .map_or_else(Vec::new, |cell| cell.assessment.scatter.clone()),

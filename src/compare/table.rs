@@ -2,7 +2,7 @@
 
 use super::checks::{meaning, word};
 use super::checks_view;
-use super::ensemble;
+use super::ignorance;
 use super::paired::{Comparison, Difference};
 use super::results::{Results, SystemResult};
 use super::summary::{Aggregate, Verdict};
@@ -373,7 +373,7 @@ pub fn table(results: &Results) -> String {
             let _ = write!(text, "\n{}\n", prose(&sentence));
         }
     }
-    text.push_str(&ensemble::markdown(results));
+    text.push_str(&ignorance::markdown(results));
     text.push_str(&checks_view::markdown(results));
     text.push_str("\n## Systems and tuned values\n\n| system | method | token rewards | learns from | tuned | source |\n|---|---|---|---|---|---|\n");
     for (index, system) in results.systems.iter().enumerate() {

@@ -89,8 +89,8 @@ pub struct Readings<'a> {
     pub no_tokens: Option<&'static str>,
     /// Why the records' standard deviations say nothing of this system, where they do not.
     pub no_sigma: Option<&'static str>,
-    /// Standardised temporal-difference residuals, where the method has them.
-    pub residuals: &'a [f64],
+    /// Of each record its standardised temporal-difference residuals; empty where the method has none.
+    pub residuals: &'a [Vec<f64>],
 }
 
 /// All truths of one system, and what its plots are drawn from.
@@ -106,6 +106,9 @@ pub struct Assessment {
     /// same tokens for every system; the deviation is 0 where there is none. Empty where undefined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<[f32; 3]>,
+    /// The test row of each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_rows: Vec<u32>,
 }
 
 /// The value of a truth where each row counts as often as this says; `None` where it is undefined.
@@ -144,15 +147,13 @@ pub fn evaluate(readings: &Readings<'_>, resamples: usize) -> Result<Assessment,
         spans(readings, &rows, Side::Chosen, "token AUC, chosen spans")?,
     ];
     known(readings, &rows, &mut probes, &mut assessment)?;
+    probes.push(residual_coverage(readings.residuals, sides));
     assessment.truths = resample(probes, rows.len(), resamples);
-    assessment
-        .truths
-        .push(Measured::alone(residual_coverage(readings)));
     Ok(assessment)
 }
 
 /// Values of all probes on the same resamples.
-fn resample(probes: Vec<Probe<'_>>, rows: usize, resamples: usize) -> Vec<Measured> {
+pub(super) fn resample(probes: Vec<Probe<'_>>, rows: usize, resamples: usize) -> Vec<Measured> {
     let mut random = SplitMix64::new(0);
     let mut counts = vec![0u32; rows];
     let mut values: Vec<Vec<Option<f32>>> = vec![Vec::with_capacity(resamples); probes.len()];
@@ -293,17 +294,36 @@ fn spans<'a>(
 /// Name of the truth about what AVA's sigma is.
 pub(super) const TD_RESIDUALS: &str = "TD residuals inside 95 % intervals";
 
-/// Whether sigma describes the temporal-difference residuals, which is what AVA's sigma is.
-fn residual_coverage(readings: &Readings<'_>) -> TruthResult {
-    TruthResult {
+/// Whether sigma describes the temporal-difference residuals, which is what AVA's sigma is. A row has `sides` answers.
+fn residual_coverage<'a>(residuals: &[Vec<f64>], sides: usize) -> Probe<'a> {
+    // Of each row the residuals inside, and all of them.
+    let rows: Vec<(f64, f64)> = residuals
+        .chunks(sides)
+        .map(|answers| {
+            let all = answers.concat();
+            let share = Residuals::of(&all).map_or(0.0, |found| found.coverage95);
+            (share * all.len() as f64, all.len() as f64)
+        })
+        .collect();
+    let share = move |counts: &mut dyn Iterator<Item = f64>| {
+        let (inside, all) = rows
+            .iter()
+            .zip(counts)
+            .fold((0.0, 0.0), |(inside, all), (row, count)| {
+                (inside + count * row.0, all + count * row.1)
+            });
+        (all > 0.0).then(|| inside / all)
+    };
+    Probe {
         name: TD_RESIDUALS.into(),
-        metric: match Residuals::of(readings.residuals) {
-            Some(residuals) => Metric::of(residuals.coverage95),
+        unit: "tokens",
+        n: residuals.iter().map(Vec::len).sum(),
+        direction: Direction::Target(0.95),
+        floor: None,
+        point: match share(&mut std::iter::repeat(1.0)) {
+            Some(share) => Metric::of(share),
             None => Metric::undefined("the method has no temporal-difference residuals"),
         },
-        n: readings.residuals.len(),
-        unit: "tokens".into(),
-        direction: Direction::Target(0.95),
-        floors: Vec::new(),
+        statistic: Box::new(move |counts| share(&mut counts.iter().map(|count| f64::from(*count)))),
     }
 }

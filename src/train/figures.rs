@@ -398,7 +398,7 @@ pub fn figures(scored: &Scored, ranking: ScoreKind) -> Metrics {
     {
         metrics.insert("eval_truth/coverage95".into(), share);
     }
-    if let Some(residuals) = Residuals::of(&scored.z) {
+    if let Some(residuals) = Residuals::of(&scored.z.concat()) {
         metrics.insert("eval_calibration/z_mean".into(), residuals.mean);
         metrics.insert("eval_calibration/z_var".into(), residuals.variance);
         metrics.insert("eval_calibration/coverage95".into(), residuals.coverage95);

@@ -4,7 +4,7 @@
 //! matrix is fresh memory. Flex keeps a tensor as a buffer on the host, which goes out of a tensor and back into one
 //! without a copy where nobody else holds it; so here a step is one pass over weight, gradient and both moments.
 
-use crate::model::host::{Buffer, CHUNK, take};
+use crate::model::host::{Buffer, CHUNK, in_parts, of_parts, take};
 use burn::optim::AdaptiveMomentumState;
 use burn::tensor::{Tensor, TensorData};
 use sha2::{Digest as _, Sha256};
@@ -54,29 +54,13 @@ fn digest(values: &[f32]) -> [u8; 32] {
 }
 
 /// SHA-256 of every mebibyte of some values, in order.
-#[cfg(not(target_family = "wasm"))]
 pub fn digests(values: &[f32]) -> Vec<[u8; 32]> {
-    use rayon::prelude::*;
-    values.par_chunks(HASHED).map(digest).collect()
+    of_parts(values.chunks(HASHED).collect(), digest)
 }
 
-/// SHA-256 of every mebibyte of some values, in order.
-#[cfg(target_family = "wasm")]
-pub fn digests(values: &[f32]) -> Vec<[u8; 32]> {
-    values.chunks(HASHED).map(digest).collect()
-}
-
-#[cfg(not(target_family = "wasm"))]
 fn each_chunk(values: &[f32], f: impl Fn(&[f32]) -> f64 + Send + Sync) -> f64 {
-    use rayon::prelude::*;
-    // Collected before they are added: the sum must not depend on which thread was first.
-    let sums: Vec<f64> = values.par_chunks(CHUNK).map(f).collect();
-    sums.iter().sum()
-}
-
-#[cfg(target_family = "wasm")]
-fn each_chunk(values: &[f32], f: impl Fn(&[f32]) -> f64) -> f64 {
-    values.chunks(CHUNK).map(f).sum()
+    // One sum a chunk before they are added: the whole must not depend on which thread was first.
+    of_parts(values.chunks(CHUNK).collect(), f).iter().sum()
 }
 
 /// One AdamW step (arXiv 1711.05101) of a tensor on the processor. `factor` multiplies the gradient (clipping);
@@ -127,20 +111,12 @@ struct Rates {
     correction_2: f32,
 }
 
-#[cfg(not(target_family = "wasm"))]
 fn step(values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], r: &Rates) {
-    use rayon::prelude::*;
-    values
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .zip(first.par_chunks_mut(CHUNK))
-        .zip(second.par_chunks_mut(CHUNK))
-        .for_each(|(((x, g), m), v)| step_chunk(x, g, m, v, r));
-}
-
-#[cfg(target_family = "wasm")]
-fn step(values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], r: &Rates) {
-    step_chunk(values, gradient, first, second, r);
+    let weights = values.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK));
+    let moments = first.chunks_mut(CHUNK).zip(second.chunks_mut(CHUNK));
+    in_parts(weights.zip(moments).collect(), |((x, g), (m, v))| {
+        step_chunk(x, g, m, v, r);
+    });
 }
 
 fn step_chunk(

@@ -293,6 +293,11 @@ impl Run {
         self.finished
     }
 
+    /// The rows that train, as the method has cleaned and ordered them.
+    pub fn train_rows(&self) -> &[EncodedRow] {
+        &self.train_rows
+    }
+
     /// The rows that do not train.
     pub fn held_out(&self) -> &[EncodedRow] {
         &self.held_out

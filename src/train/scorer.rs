@@ -24,11 +24,18 @@ pub struct Scored {
     pub records: Vec<TokenRewardRecord>,
     /// The objective's loss and terms on these rows, weighted by rows.
     pub terms: Metrics,
-    /// (delta - mean)/std of every step, where the method has a temporal-difference target and the token rewards are its
-    /// own.
-    pub z: Vec<f64>,
+    /// Of each record (delta - mean)/std of every step, where the method has a temporal-difference target and the token
+    /// rewards are its own; else empty lists.
+    pub z: Vec<Vec<f64>>,
     /// Of each record, the log-probability of each of its tokens under the model's own policy; empty for an ensemble.
     pub log_policy: Vec<Vec<f32>>,
+}
+
+/// What is known of one answer once its batch was scored.
+struct ScoredAnswer {
+    record: TokenRewardRecord,
+    log_policy: Vec<f32>,
+    z: Vec<f64>,
 }
 
 /// A trained (or untrained) model that scores rows: no optimiser, no graph.
@@ -120,9 +127,8 @@ impl Scorer {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|row| rows[*row].tokens());
 
-        let mut by_row: Vec<Vec<(TokenRewardRecord, Vec<f32>)>> = vec![Vec::new(); rows.len()];
+        let mut by_row: Vec<Vec<ScoredAnswer>> = (0..rows.len()).map(|_| Vec::new()).collect();
         let mut terms = Metrics::new();
-        let mut z = Vec::new();
         for batch in order.chunks(self.batch_size.max(1)) {
             let members: Vec<&EncodedRow> = batch.iter().map(|row| &rows[*row]).collect();
             let layout = layout(&members, pad);
@@ -186,16 +192,13 @@ impl Scorer {
             let mean = super::read(mean).await?;
             let std = super::read(std).await?;
             let log_policy = super::read(steps.log_policy.clone()).await?;
-            if let Some(target) = target {
-                let target = super::read(target).await?;
-                for (i, counts) in layout.step_mask().iter().enumerate() {
-                    if *counts {
-                        z.push(f64::from((target[i] - mean[i]) / std[i]));
-                    }
-                }
-            }
+            let target = match target {
+                Some(target) => Some(super::read(target).await?),
+                None => None,
+            };
             let s = layout.steps();
-            for (i, counts) in layout.step_mask().iter().enumerate() {
+            let mask = layout.step_mask();
+            for (i, counts) in mask.iter().enumerate() {
                 if *counts && !(mean[i].is_finite() && std[i].is_finite()) {
                     let row = members[(i / s) % members.len()];
                     return Err(TrainError::NonFiniteReward {
@@ -220,12 +223,26 @@ impl Scorer {
                     let said = answer_tokens(&rows[*row].sides[side].encoded)
                         .map(|i| log_policy[steps.start + i - 1])
                         .collect();
-                    by_row[*row].push((record, said));
+                    let z = target.as_ref().map_or_else(Vec::new, |target| {
+                        steps
+                            .filter(|i| mask[*i])
+                            .map(|i| f64::from((target[i] - mean[i]) / std[i]))
+                            .collect()
+                    });
+                    by_row[*row].push(ScoredAnswer {
+                        record,
+                        log_policy: said,
+                        z,
+                    });
                 }
             }
         }
-        let (mut records, log_policy): (Vec<TokenRewardRecord>, _) =
-            by_row.into_iter().flatten().unzip();
+        let (mut records, mut log_policy, mut z) = (Vec::new(), Vec::new(), Vec::new());
+        for answer in by_row.into_iter().flatten() {
+            records.push(answer.record);
+            log_policy.push(answer.log_policy);
+            z.push(answer.z);
+        }
         annotate_margins(&mut records, self.objective.ranking_score());
         Ok(Scored {
             records,
@@ -235,7 +252,7 @@ impl Scorer {
         })
     }
 
-    async fn trunk_states(&self, layout: &Layout) -> Result<TrunkStates, TrainError> {
+    pub(super) async fn trunk_states(&self, layout: &Layout) -> Result<TrunkStates, TrainError> {
         let (decoder, objective) = (&self.model.decoder, self.objective.as_ref());
         let device = &self.device.device;
         let attention = self.credit.needs.attention;

@@ -219,6 +219,10 @@ impl Session {
         if !truths.is_empty() {
             self.say(&format!("truths    {}", truths.join("; ")));
         }
+        let estimates: Vec<String> = self.plan.estimates.iter().map(|e| e.label()).collect();
+        if !estimates.is_empty() {
+            self.say(&format!("ignorance {}", estimates.join("; ")));
+        }
         for rows in [&self.rows.train, &self.rows.validation, &self.rows.test] {
             if let Some(sentence) = SkippedRow::sentence(rows.skipped()) {
                 say!("warning   {sentence}");
@@ -482,9 +486,12 @@ impl Session {
             record,
             &scorer,
             self.rows.validation.rows(),
-            self.rows.test.rows(),
-            self.plan.config.resamples,
-            &self.rows.checks,
+            (self.rows.test.rows(), run.train_rows()),
+            (
+                &self.rows.checks,
+                &self.plan.estimates,
+                self.plan.config.resamples,
+            ),
         ))?)
     }
 

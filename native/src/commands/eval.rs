@@ -42,7 +42,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let results = truths::measure(&mut run, &args, wanted, &rows)?;
     let scored = run.score(&rows)?;
     let ranking = run.scorer.ranking_score();
-    let figures = figures::all(&scored.records, &scored.z, ranking)?;
+    let figures = figures::all(&scored.records, &scored.z.concat(), ranking)?;
 
     // The records' own, which also says where ignorance comes from.
     let provenance = match scored.records.first() {

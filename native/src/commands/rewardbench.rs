@@ -14,9 +14,8 @@ use avascope::eval::Bootstrap;
 use avascope::eval::rewardbench::files::{
     PromptLine, ScoresFile, ScoresFileV2, SubsetFile, Summary, write, write_lines,
 };
-use avascope::eval::rewardbench::report_v2::{ScoredRowV2, report_v2};
+use avascope::eval::rewardbench::report_v2::{ReportV2, ScoredRowV2, report_v2};
 use avascope::eval::rewardbench::{PRIOR_SETS, ScoredRow, report};
-use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,6 +48,9 @@ pub fn run(args: RewardBenchArgs) -> Result<()> {
     };
     let bootstrap = Bootstrap::default();
     let show = |report: &dyn Report| -> Result<()> {
+        for sentence in report.strays() {
+            say!("warning   {sentence}");
+        }
         match args.json {
             true => print_line(&with_source(report.json()?, source.clone())?),
             false => print_line(&report.to_string()),
@@ -147,11 +149,27 @@ pub fn run(args: RewardBenchArgs) -> Result<()> {
 /// A report of either version.
 trait Report: std::fmt::Display {
     fn json(&self) -> serde_json::Result<Value>;
+    /// Sentences on subsets that the version does not have.
+    fn strays(&self) -> Vec<String>;
 }
 
-impl<T: Serialize + std::fmt::Display> Report for T {
+impl Report for avascope::eval::rewardbench::Report {
     fn json(&self) -> serde_json::Result<Value> {
         serde_json::to_value(self)
+    }
+
+    fn strays(&self) -> Vec<String> {
+        self.stray_subsets()
+    }
+}
+
+impl Report for ReportV2 {
+    fn json(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+
+    fn strays(&self) -> Vec<String> {
+        self.stray_subsets()
     }
 }
 

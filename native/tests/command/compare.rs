@@ -79,7 +79,7 @@ fn a_comparison_writes_everything_and_a_second_call_trains_nothing() {
     assert_eq!(cells(here).len(), 6);
 
     let results = results(here);
-    assert_eq!(results["schema"], "avascope.compare/2");
+    assert_eq!(results["schema"], "avascope.compare/3");
     assert_eq!(results["device"]["backend"], "cpu");
     assert_eq!(results["command"], "avascope compare compare.toml");
     assert_eq!(results["cells"].as_array().unwrap().len(), 6);
@@ -443,7 +443,7 @@ fn what_changed_behind_the_same_names_is_another_comparison() {
     // A folder from before these were kept cannot tell what its numbers come from.
     let path = here.join("out/compare.json");
     let kept = fs::read_to_string(&path).unwrap();
-    let earlier = kept.replace("avascope.compare/2", "avascope.compare/1");
+    let earlier = kept.replace("avascope.compare/3", "avascope.compare/1");
     fs::write(&path, earlier).unwrap();
     compare(here, "-q")
         .code(2)

@@ -4,6 +4,7 @@ mod bad_input;
 mod careful;
 mod checkpoint_file;
 mod compare;
+mod compare_ignorance;
 mod compare_truths;
 mod fetch;
 mod gridworld;

@@ -50,9 +50,11 @@ fn version_one_is_scored_written_and_read_again_to_the_same_report() {
     );
     let scored =
         "rewardbench run --device cpu --data bench.jsonl --name owner/model --json --out out";
-    let done = avascope(here, scored, &[])
-        .code(0)
-        .says(&["4 rows scored", "eval-set-scores"]);
+    let done = avascope(here, scored, &[]).code(0).says(&[
+        "4 rows scored",
+        "eval-set-scores",
+        "1 row is of `mine`, which RewardBench does not have",
+    ]);
     let (source, report) = source_and_report(&done.out);
     assert_eq!(source["data"], "bench.jsonl");
     assert_eq!(source["provenance"]["precision"], "f32");

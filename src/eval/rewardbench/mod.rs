@@ -8,6 +8,7 @@
 pub mod files;
 pub mod report_v2;
 pub mod rows;
+mod strays;
 pub mod v2;
 
 use super::accuracy::{bootstrap_share, pair_outcomes, wilson};

@@ -18,7 +18,7 @@ mod testing;
 pub(super) use heads::{Turns, by_head, by_token};
 pub(super) use norm::rms_norm;
 pub(crate) use operation::applies;
-pub(crate) use passes::CHUNK;
+pub(crate) use passes::{CHUNK, in_parts, of_parts};
 pub(crate) use product::matmul;
 pub(super) use product::product;
 pub(super) use softmax::{attention, log_sum_exp, vocabulary};

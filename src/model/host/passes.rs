@@ -23,7 +23,7 @@ fn vectorised<R>(work: impl FnOnce() -> R) -> R {
 
 /// One call a part, on all threads.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn in_parts<T: Send>(mut parts: Vec<T>, f: impl Fn(T) + Send + Sync) {
+pub(crate) fn in_parts<T: Send>(mut parts: Vec<T>, f: impl Fn(T) + Send + Sync) {
     use rayon::prelude::*;
     if parts.len() == 1 {
         // Waking another thread for little work takes longer than the work.
@@ -37,17 +37,20 @@ pub(super) fn in_parts<T: Send>(mut parts: Vec<T>, f: impl Fn(T) + Send + Sync) 
 
 /// One call a part.
 #[cfg(target_family = "wasm")]
-pub(super) fn in_parts<T>(parts: Vec<T>, f: impl Fn(T)) {
+pub(crate) fn in_parts<T>(parts: Vec<T>, f: impl Fn(T)) {
     parts.into_iter().for_each(f);
 }
 
 /// One call a part, on all threads; the answers in the parts' order.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn of_parts<T: Send, R: Send>(
+pub(crate) fn of_parts<T: Send, R: Send>(
     parts: Vec<T>,
     f: impl Fn(T) -> R + Send + Sync,
 ) -> Vec<R> {
     use rayon::prelude::*;
+    if parts.len() == 1 {
+        return vectorised(|| parts.into_iter().map(&f).collect());
+    }
     parts
         .into_par_iter()
         .with_max_len(1)
@@ -57,8 +60,20 @@ pub(super) fn of_parts<T: Send, R: Send>(
 
 /// One call a part; the answers in the parts' order.
 #[cfg(target_family = "wasm")]
-pub(super) fn of_parts<T, R>(parts: Vec<T>, f: impl Fn(T) -> R) -> Vec<R> {
+pub(crate) fn of_parts<T, R>(parts: Vec<T>, f: impl Fn(T) -> R) -> Vec<R> {
     parts.into_iter().map(f).collect()
+}
+
+/// How a matrix product is shared: between as many threads as there are.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn all_threads() -> gemm::Parallelism {
+    gemm::Parallelism::Rayon(0)
+}
+
+/// How a matrix product is shared: the page has one thread.
+#[cfg(target_family = "wasm")]
+pub(super) fn all_threads() -> gemm::Parallelism {
+    gemm::Parallelism::None
 }
 
 /// The largest of some numbers; minus infinity of none.

@@ -6,7 +6,7 @@
 
 use super::kernel::{Operand, write_product};
 use super::operation::{Input, Operation, Values, applies, apply, shape, values};
-use super::passes::in_parts;
+use super::passes::{all_threads, in_parts};
 use burn::tensor::Tensor;
 
 /// `a [.., M, K]` times `b [.., K, N]` of the same leading sizes, in any order of memory, on the processor.
@@ -125,7 +125,6 @@ impl<'a> Matrices<'a> {
 }
 
 /// Products with at least this many multiplications are shared between threads.
-#[cfg(not(target_family = "wasm"))]
 const WORTH_SHARING: usize = 192 * 192 * 192;
 
 /// Multiplications of small matrices that one thread does at a time.
@@ -174,18 +173,11 @@ fn multiply(a: Matrices, b: Matrices) -> Values {
     values(out, &size)
 }
 
-#[cfg(not(target_family = "wasm"))]
 fn sharing(work: usize) -> gemm::Parallelism {
     match work >= WORTH_SHARING {
-        // As many threads as there are.
-        true => gemm::Parallelism::Rayon(0),
+        true => all_threads(),
         false => gemm::Parallelism::None,
     }
-}
-
-#[cfg(target_family = "wasm")]
-fn sharing(_: usize) -> gemm::Parallelism {
-    gemm::Parallelism::None
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::eval::matrix::Matrix;
 use crate::objective::{Comparison, Objective, ScoreKind};
 use crate::reward::{HEAD_BIAS, HEAD_WEIGHT, Layout, Steps};
 use crate::train::dataset::{EncodedRow, layout};
-use crate::train::forward::{Reader, TrunkStates, read_steps, run_trunk};
+use crate::train::forward::{Reader, TrunkStates, read_steps};
 use crate::train::run::count;
 use crate::train::scorer::pad_of;
 use crate::train::{Scorer, TrainError, read};
@@ -67,7 +67,7 @@ pub(super) fn check(objective: &dyn Objective, rows: &[EncodedRow]) -> Result<()
     match objective.pair_fit(&probe) {
         None => {
             return refuse(format!(
-                "`{name}`, with its switches as they are, has no preference likelihood on scores of the reward head, and Laplace's approximation needs one; use `--ignorance ensemble`"
+                "`{name}`, with its switches as they are, has no preference likelihood on scores of the reward head, and Laplace's approximation needs one; an ensemble of seeds, or dropout, needs none"
             ));
         }
         Some(fit) if fit.curvature <= 0.0 => {
@@ -106,7 +106,7 @@ impl HeadCurvature {
             let members: Vec<&EncodedRow> = batch.iter().map(|row| &rows[*row]).collect();
             let pairs = members.len();
             let layout = layout(&members, pad_of(&scorer.model.tokenizer));
-            let trunk = run_trunk(&scorer.model.decoder, objective, &layout, device, false);
+            let trunk = scorer.trunk_states(&layout).await?;
             let (steps, features) = steps_and_features(scorer, &layout, &trunk);
             let rewards = objective.token_rewards(&steps);
             let scores = scores_of(&steps, &rewards);
@@ -307,7 +307,7 @@ async fn check_linear(
         return Ok(());
     }
     Err(TrainError::Ignorance(format!(
-        "the token rewards of `{method}` are no linear function of its reward head (off by {off:.2e}), so a Laplace approximation of the head does not describe them; use `--ignorance ensemble`"
+        "the token rewards of `{method}` are no linear function of its reward head (off by {off:.2e}), so a Laplace approximation of the head does not describe them; an ensemble of seeds, or dropout, needs no such thing"
     )))
 }
 

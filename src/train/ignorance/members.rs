@@ -63,6 +63,8 @@ impl Dropout {
             lora.weights = mask_rows(lora.weights.clone(), self.rate, &mut rng, |name| {
                 name.ends_with("lora_A.weight")
             });
+            // What is masked is below the states that others keep.
+            masked.states = None;
         }
         masked
     }
@@ -102,10 +104,15 @@ impl Scorer {
         dropout: &Dropout,
     ) -> Result<Scored, TrainError> {
         dropout.check()?;
-        let mut whole = self.score(rows).await?;
+        let mut shared = self.copied();
+        if shared.model.decoder.lora.is_none() {
+            // Every mask is above the trunk: all samples read the same states.
+            shared.states.get_or_insert_default();
+        }
+        let mut whole = shared.score(rows).await?;
         let mut samples = Vec::with_capacity(dropout.samples);
         for index in 0..dropout.samples {
-            samples.push(dropout.sample(self, index).score(rows).await?.records);
+            samples.push(dropout.sample(&shared, index).score(rows).await?.records);
         }
         let adapters = match self.model.decoder.lora {
             Some(_) => " and the adapters' inputs",
@@ -135,7 +142,7 @@ impl Scorer {
             provenance: self.provenance.clone(),
             batch_size: self.batch_size,
             posterior: None,
-            states: None,
+            states: self.states.clone(),
         }
     }
 }

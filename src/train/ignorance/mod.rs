@@ -14,7 +14,7 @@ pub use members::{Dropout, combine};
 
 use super::dataset::EncodedRow;
 use super::forward::TrunkStates;
-use super::{Scorer, TrainError};
+use super::{Scored, Scorer, TrainError};
 use crate::data::Rows;
 use crate::eval::laplace::{choose_prior_variance, log_det_of, log_evidence};
 use crate::objective::ScoreKind;
@@ -94,6 +94,16 @@ impl LaplaceFit {
         (over, prior): (Over, PriorVariance),
     ) -> Result<Self, TrainError> {
         check_rows(rows, fingerprint)?;
+        Self::of(scorer, encoded, checkpoint, (over, prior)).await
+    }
+
+    /// The same of rows that are known to be those that trained `scorer`.
+    async fn of(
+        scorer: &Scorer,
+        encoded: &[EncodedRow],
+        checkpoint: &str,
+        (over, prior): (Over, PriorVariance),
+    ) -> Result<Self, TrainError> {
         let gathered = HeadCurvature::gather(scorer, encoded).await?;
         let mut norm = gathered.squared_norm();
         let mut adapters = BTreeMap::new();
@@ -250,6 +260,26 @@ impl Scorer {
             ),
         });
         Ok(())
+    }
+}
+
+impl Scorer {
+    /// Token rewards of `rows` with the ignorance of a fit to `training`, the rows that trained this map.
+    ///
+    /// # Errors
+    /// As [`LaplaceFit::new`] and [`Scorer::score`].
+    pub async fn score_with_laplace(
+        &self,
+        rows: &[EncodedRow],
+        training: &[EncodedRow],
+        (over, prior): (Over, PriorVariance),
+    ) -> Result<Scored, TrainError> {
+        // The fit is of the very map that it is asked about.
+        const THIS_MAP: &str = "in memory";
+        let mut scorer = self.copied();
+        let fit = LaplaceFit::of(&scorer, training, THIS_MAP, (over, prior)).await?;
+        scorer.set_laplace(&fit, THIS_MAP)?;
+        scorer.score(rows).await
     }
 }
 
