@@ -116,6 +116,9 @@ pub struct CompareArgs {
     /// shown as checked if people's labels were among them (any kind but intervention), any other as exploratory. A truth
     /// with fewer than ten answers behind it is undecided and counts neither way.
     ///
+    /// `[[ignorance]]` with `kind = "laplace"` (`over`, `prior_variance`) or `kind = "dropout"` (`rate`, `samples`) estimates how far
+    /// every map may be off for want of data, beside the disagreement of its seeds; examples/compare-ignorance.toml is one.
+    ///
     /// `[[method]]` with `name`, `options`, `credit` and `tune` is a system; `variant` names a paper's ablation (`avascope
     /// methods` lists them), and `name = "*"` stands for every method of pairs that no other table names.
     /// examples/compare-truths.toml shows how.

@@ -16,6 +16,9 @@ pub(super) fn caveats(results: &Results, plan: &Plan) -> Vec<String> {
     if !results.checks.is_empty() {
         all.push("Truths with rows of their own are measured on those. Every truth leaves out rows of which an answer was trained or tuned on. Its intervals are each seed's own, over answers, and are not corrected for the number of systems and truths.".into());
     }
+    if !results.ignorance.is_empty() {
+        all.push("Intervals of the figures of ignorance are over rows alone, each seed's own and then averaged: they say nothing of another seed, and the standard deviation beside them does.".into());
+    }
     all.extend(results.comparisons.first().map(|comparison| {
         format!(
             "\"ahead\" and \"behind\" compare with `{}` on the same rows and seeds, at a p-value below 0.05 after Holm's correction over the {} systems of each figure. The intervals of differences are not corrected.",

@@ -23,6 +23,9 @@ const SCATTER_POINTS: usize = 300;
 /// Most tokens with a known reward that a cell keeps for the ensemble of its seeds.
 const KNOWN_TOKENS: usize = 3000;
 
+/// Name of the first of them.
+pub(super) const CORRELATED: &str = "correlation with known rewards";
+
 const NO_TRUTH: &str = "the test rows have no known token rewards";
 
 /// The floor of a decision: most tokens may be undesirable.
@@ -75,11 +78,7 @@ impl Level {
 
 /// Everything that is measured, in the order of the tables.
 const KNOWN: [(Known, &str, Direction); 11] = [
-    (
-        Known::Pearson,
-        "correlation with known rewards",
-        Direction::Higher,
-    ),
+    (Known::Pearson, CORRELATED, Direction::Higher),
     (
         Known::Spearman,
         "rank correlation with known rewards",

@@ -337,17 +337,24 @@ pub fn results(inputs: Inputs<'_>) -> Results {
             .chain(&of_floors)
             .any(|series| series.aggregate.metric.value.is_some());
         if !any {
-            // A system's reason tells more than a floor's.
-            let reason = of_systems
-                .iter()
-                .chain(&of_floors)
-                .find_map(|series| series.aggregate.metric.undefined.clone());
+            // A system's reasons tell more than a floor's.
+            let mut reasons: Vec<&str> = Vec::new();
+            for series in of_systems.iter().chain(of_floors.first()) {
+                if let Some(reason) = &series.aggregate.metric.undefined
+                    && (reasons.is_empty() || of_systems.iter().any(|s| std::ptr::eq(s, series)))
+                {
+                    let reason = reason.trim_start_matches("undefined: ");
+                    if !reasons.contains(&reason) {
+                        reasons.push(reason);
+                    }
+                }
+            }
             left_out.push(LeftOut {
                 name,
-                reason: reason.map_or_else(
-                    || "no reason is known".into(),
-                    |reason| reason.trim_start_matches("undefined: ").to_string(),
-                ),
+                reason: match reasons.is_empty() {
+                    true => "no reason is known".into(),
+                    false => reasons.join("; "),
+                },
             });
             continue;
         }

@@ -119,10 +119,11 @@ impl Run {
             return None;
         }
         Some(format!(
-            "{} batch {} length {} {}",
+            "{} batch {} length {} {:?} {}",
             self.info.data_fingerprint,
             self.config.batch_size,
             self.config.max_length,
+            self.config.truncation,
             reading(self.objective.steps_config())
         ))
     }

@@ -1,7 +1,7 @@
 //! A run: model, head, rows, objective, optimiser, and the step that page and command share.
 //!
 //! A run is a value: configuration, data and seed fix its losses on a device, also when it was stopped anywhere and
-//! resumed. One optimiser step reads back from the device once, at its end.
+//! resumed. One optimiser step reads back from the device at its end (see `step`).
 
 use super::check::{check_rows, check_vocabulary, two_sets};
 use super::dataset::{EncodedRow, SkippedRow};

@@ -137,7 +137,14 @@ impl Scorer {
             let trunk = self.trunk_states(&layout).await?;
             let variances = match &self.posterior {
                 Some(posterior) => {
-                    Some(posterior.variances(self, &members, &layout, &trunk).await?)
+                    let variances = posterior.variances(self, &members, &layout, &trunk).await?;
+                    if let Some(answer) = variances.iter().find(|v| !v.is_finite()) {
+                        return Err(TrainError::Ignorance(format!(
+                            "a variance left the range of numbers ({}): name another prior variance",
+                            answer.sum
+                        )));
+                    }
+                    Some(variances)
                 }
                 None => None,
             };
@@ -243,7 +250,7 @@ impl Scorer {
             log_policy.push(answer.log_policy);
             z.push(answer.z);
         }
-        annotate_margins(&mut records, self.objective.ranking_score());
+        annotate_margins(&mut records, self.ranking_score());
         Ok(Scored {
             records,
             terms,

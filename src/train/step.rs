@@ -1,7 +1,8 @@
 //! One optimiser step: what page and command share at the bottom.
 //!
 //! It reads back from the device once, at its end. With a frozen trunk, what the *next* step will see for the first time
-//! comes back in the same reading, so that no step waits for a reading of its own but the first.
+//! comes back in the same reading (the rest right after it where it is much), so that nothing is read inside a step. The first
+//! step of a run, and the first after a resume, has its states read before it begins.
 
 use super::broken::broken_term;
 use super::dataset::{EncodedRow, layout, unpaired_layout};
@@ -16,7 +17,7 @@ use super::scorer::pad_of;
 use super::trunk_cache::Coming;
 use super::{Metrics, Run, TrainConfig, TrainError};
 use crate::objective::Progress;
-use crate::reward::{Extras, Layout, Steps};
+use crate::reward::{Extras, Layout, Steps, StepsConfig};
 use burn::tensor::{Device, Transaction};
 
 /// The batches of an optimiser step, one a micro-batch.
@@ -34,11 +35,8 @@ impl Run {
         let batches = next_batches(&mut self.sampler, &self.config, &self.lengths);
         // A frozen trunk's states of these rows are there already, but for a run's first step and the first after a resume.
         let cfg = self.objective.steps_config().clone();
-        let missing = self.ask_for(&batches, &autodiff);
-        if !missing.is_empty() {
-            let numbers = read_all(missing.register(Transaction::default(), &cfg)).await?;
-            let mut numbers = numbers.into_iter();
-            self.cache.fill(missing, &cfg, &mut numbers);
+        for groups in self.cache.missing(&batches, &self.train_rows) {
+            self.fetch_states(&groups, &cfg, &autodiff).await?;
         }
         let layouts: Vec<Layout> = batches
             .iter()
@@ -150,7 +148,9 @@ impl Run {
         optimizer.step("", &mut self.head.weights, &mut gradients, head_rate, scale);
 
         // What the next step will see for the first time is computed and read back along with this one's numbers.
-        let coming = self.next_states(&autodiff);
+        let mut ahead = self.missing_next().into_iter();
+        let first = ahead.next().unwrap_or_default();
+        let coming = self.compute_states(&first, &autodiff);
         let (transaction, readings) = readings.register(norm);
         let mut numbers = read_all(coming.register(transaction, &cfg))
             .await?
@@ -164,6 +164,10 @@ impl Run {
                 value,
                 step: self.step + 1,
             });
+        }
+        drop(kept);
+        for groups in ahead {
+            self.fetch_states(&groups, &cfg, &autodiff).await?;
         }
         self.step += 1;
         metrics.extend(more);
@@ -180,20 +184,33 @@ impl Run {
         Ok(metrics)
     }
 
-    /// The frozen trunk's states of batches, where they are kept and not there yet: computed, and not read back.
-    fn ask_for(&self, batches: &[Vec<usize>], device: &Device) -> Coming {
+    /// The frozen trunk's states of some groups of rows, on the device.
+    fn compute_states(&self, groups: &[usize], device: &Device) -> Coming {
         let (decoder, objective) = (&self.model.decoder, self.objective.as_ref());
         let rows = &self.train_rows;
-        self.cache.ask(batches, rows, decoder, objective, device)
+        self.cache.compute(groups, rows, decoder, objective, device)
     }
 
-    /// The same for the step after this one; nothing where this is the last.
-    pub(super) fn next_states(&self, device: &Device) -> Coming {
-        if self.cache.is_off() || self.step + 1 >= self.config.steps {
-            return Coming::default();
+    /// The same read back and kept.
+    async fn fetch_states(
+        &mut self,
+        groups: &[usize],
+        cfg: &StepsConfig,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        let coming = self.compute_states(groups, device);
+        let numbers = read_all(coming.register(Transaction::default(), cfg)).await?;
+        self.cache.fill(coming, cfg, &mut numbers.into_iter());
+        Ok(())
+    }
+
+    /// Groups of rows whose states the step after this one will be the first to see; none where this is the last.
+    pub(super) fn missing_next(&self) -> Vec<Vec<usize>> {
+        if self.cache.is_complete() || self.step + 1 >= self.config.steps {
+            return Vec::new();
         }
         let mut ahead = self.sampler.clone();
         let batches = next_batches(&mut ahead, &self.config, &self.lengths);
-        self.ask_for(&batches, device)
+        self.cache.missing(&batches, &self.train_rows)
     }
 }

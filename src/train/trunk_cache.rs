@@ -10,11 +10,14 @@ use crate::objective::Objective;
 use crate::reward::{Layout, StepValues, StepsConfig};
 use burn::tensor::{Device, Tensor, TensorData, Transaction};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Largest cache of frozen-trunk states, in numbers. Two GiB: beyond it rows are computed again at each visit.
+/// Largest cache of frozen-trunk states, in numbers of hidden states. Two GiB: beyond it rows are computed again at each visit.
 const CACHE_LIMIT: usize = 1 << 29;
+
+/// States that are on the device and read back at once, in numbers: 64 MiB, or one group where that is larger.
+const READ_AT_ONCE: usize = 1 << 24;
 
 /// States of a frozen trunk, kept per answer so that a run of heads computes each once.
 ///
@@ -28,6 +31,8 @@ pub struct TrunkCache {
     group_of: Vec<usize>,
     /// H.
     width: usize,
+    /// Answers of all rows.
+    in_all: usize,
     answers: HashMap<(usize, usize), CachedAnswer>,
 }
 
@@ -51,11 +56,6 @@ struct ComingGroup {
 }
 
 impl Coming {
-    /// Whether nothing was missing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Lets a transaction read them back behind what it reads already.
     pub(super) fn register(&self, transaction: Transaction, cfg: &StepsConfig) -> Transaction {
         let groups = self.0.iter();
@@ -70,6 +70,7 @@ impl TrunkCache {
             groups: Vec::new(),
             group_of: Vec::new(),
             width: 0,
+            in_all: 0,
             answers: HashMap::new(),
         }
     }
@@ -104,33 +105,56 @@ impl TrunkCache {
             groups,
             group_of,
             width,
+            in_all: rows.iter().map(|row| row.sides.len()).sum(),
             answers: HashMap::new(),
         }
     }
 
     /// Whether nothing is kept.
-    pub(super) fn is_off(&self) -> bool {
+    fn is_off(&self) -> bool {
         self.groups.is_empty()
     }
 
-    /// Computes the states of those rows of `batches` that are not there yet, each with the rest of its group.
-    pub(super) fn ask(
+    /// Whether no row can be missing: all are there, or none is kept.
+    pub(super) fn is_complete(&self) -> bool {
+        self.answers.len() >= self.in_all
+    }
+
+    /// The groups of those rows of `batches` that are not there yet, as many together as are read back at once.
+    pub(super) fn missing(&self, batches: &[Vec<usize>], rows: &[EncodedRow]) -> Vec<Vec<usize>> {
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        if self.is_complete() {
+            return parts;
+        }
+        let (mut seen, mut numbers) = (HashSet::new(), 0);
+        for row in batches.iter().flatten() {
+            let group = self.group_of[*row];
+            if self.answers.contains_key(&(*row, 0)) || !seen.insert(group) {
+                continue;
+            }
+            let members = self.groups[group].iter();
+            let own: usize = members.map(|row| rows[*row].tokens() * self.width).sum();
+            numbers += own;
+            match parts.last_mut() {
+                Some(part) if numbers <= READ_AT_ONCE => part.push(group),
+                _ => {
+                    numbers = own;
+                    parts.push(vec![group]);
+                }
+            }
+        }
+        parts
+    }
+
+    /// Computes the states of some groups, and leaves them on the device.
+    pub(super) fn compute(
         &self,
-        batches: &[Vec<usize>],
+        groups: &[usize],
         rows: &[EncodedRow],
         decoder: &Decoder,
         objective: &dyn Objective,
         device: &Device,
     ) -> Coming {
-        let mut missing: Vec<usize> = Vec::new();
-        if !self.is_off() {
-            for row in batches.iter().flatten() {
-                let group = self.group_of[*row];
-                if !self.answers.contains_key(&(*row, 0)) && !missing.contains(&group) {
-                    missing.push(group);
-                }
-            }
-        }
         let compute = |group: usize| {
             let members: Vec<&EncodedRow> =
                 self.groups[group].iter().map(|row| &rows[*row]).collect();
@@ -143,7 +167,7 @@ impl TrunkCache {
                 trunk,
             }
         };
-        Coming(missing.into_iter().map(compute).collect())
+        Coming(groups.iter().copied().map(compute).collect())
     }
 
     /// Takes what came back of them.

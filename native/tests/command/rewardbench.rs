@@ -53,7 +53,7 @@ fn version_one_is_scored_written_and_read_again_to_the_same_report() {
     let done = avascope(here, scored, &[]).code(0).says(&[
         "4 rows scored",
         "eval-set-scores",
-        "1 row is of `mine`, which RewardBench does not have",
+        "1 row is of \"mine\", which RewardBench does not have",
     ]);
     let (source, report) = source_and_report(&done.out);
     assert_eq!(source["data"], "bench.jsonl");

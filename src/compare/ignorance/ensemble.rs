@@ -1,18 +1,22 @@
 //! What the seeds of one system know together: their mean map, and how far they disagree.
 //!
-//! Disagreement is ignorance: how far a mean may be off for want of data (deep ensembles, Lakshminarayanan et al.,
-//! arXiv 1612.01474). Seeds need not share a scale, so maps are brought to the known rewards one by one, and margins are
+//! Disagreement is ignorance: how far a map may be off for want of data (deep ensembles, Lakshminarayanan et al.,
+//! arXiv 1612.01474, which take the members' variance for that of their mean). Seeds need not share a scale, so maps are brought to the known rewards one by one, and margins are
 //! divided by their own root mean square, before they are averaged.
 
 use super::super::cell::CellRecord;
+use super::super::known::CORRELATED;
 use super::EstimateRecord;
-use super::figures::{PairFact, TokenFact, measure};
-use crate::eval::mean;
+use super::figures::{NO_TRUTH, PairFact, TokenFact, measure};
+use crate::eval::{Metric, mean};
 
 /// The estimate's name in the report.
-const LABEL: &str = "the seeds as one ensemble";
+pub const LABEL: &str = "the seeds as one ensemble";
 
-/// The seeds of one system's chosen trial as one ensemble. `None` where there is nothing to measure them by.
+const ONE_SEED_POINTS_AWAY: &str =
+    "of some seed no positive factor brings the token rewards closer to the known ones";
+
+/// The seeds of one system's chosen trial as one ensemble. `None` where no seed was trained.
 pub fn of_seeds(cells: &[&CellRecord], resamples: usize) -> Option<EstimateRecord> {
     let blank = EstimateRecord {
         estimate: LABEL.into(),
@@ -29,16 +33,48 @@ pub fn of_seeds(cells: &[&CellRecord], resamples: usize) -> Option<EstimateRecor
         .collect();
     if members.len() < 2 {
         return Some(EstimateRecord {
-            failure: Some("one seed is no ensemble; give two or more".into()),
+            failure: Some(
+                "one seed is no ensemble: it takes two or more whose training did not diverge"
+                    .into(),
+            ),
             ..blank
         });
     }
     let (tokens, pairs) = (tokens(&members), margins(&members));
     if tokens.is_empty() && pairs.is_empty() {
-        return None;
+        return Some(EstimateRecord {
+            failure: Some(
+                "there are neither pairs of which every seed says something nor rewards that every seed's map can be brought to".into(),
+            ),
+            ..blank
+        });
     }
+    let blank = EstimateRecord {
+        detail: Some(format!(
+            "each seed's map is brought to the known rewards by itself ({} tokens), and its margins are divided by their own size, before they are averaged",
+            tokens.len()
+        )),
+        ..blank
+    };
+    // What is kept of a seed's map are its tokens of known reward, where a positive scale fits it. Its correlation is there in
+    // any case.
+    let mut known = members
+        .iter()
+        .flat_map(|cell| &cell.assessment.truths)
+        .map(|truth| truth.result.name == CORRELATED && truth.result.metric.value.is_some());
+    let reason = match known.any(|known| known) {
+        true => ONE_SEED_POINTS_AWAY,
+        false => NO_TRUTH,
+    };
     Some(match measure(&tokens, &pairs, rows, resamples) {
-        Ok(figures) => EstimateRecord { figures, ..blank },
+        Ok(mut figures) => {
+            for figure in &mut figures {
+                if figure.unit == "tokens" && tokens.is_empty() {
+                    figure.metric = Metric::undefined(reason);
+                }
+            }
+            EstimateRecord { figures, ..blank }
+        }
         Err(error) => EstimateRecord {
             failure: Some(error.to_string()),
             ..blank

@@ -89,9 +89,12 @@ impl Estimate {
                 samples: entry.samples.unwrap_or(32),
                 seed: 0,
             };
-            dropout
-                .check()
-                .map_err(|error| CompareError::Config(error.to_string()))?;
+            dropout.check().map_err(|error| {
+                CompareError::Config(match error {
+                    TrainError::Ignorance(why) => why,
+                    other => other.to_string(),
+                })
+            })?;
             return Ok(Self::Dropout(dropout));
         }
         let over = match entry.over.as_deref() {
@@ -128,7 +131,10 @@ impl Estimate {
                 };
                 let prior = match prior {
                     PriorVariance::Evidence => "prior by evidence".into(),
-                    PriorVariance::Given(variance) => format!("prior variance {variance}"),
+                    PriorVariance::Given(variance) if (1e-4..1e5).contains(variance) => {
+                        format!("prior variance {variance}")
+                    }
+                    PriorVariance::Given(variance) => format!("prior variance {variance:e}"),
                 };
                 format!("Laplace, {over}, {prior}")
             }
@@ -250,9 +256,14 @@ pub(super) async fn ask(
                     ..blank
                 }
             }
-            // Not every method has a likelihood that could be approximated, and not every fit a prior variance.
+            // Not every method has a likelihood that could be approximated, and not every fit a prior variance or a curvature
+            // that can be inverted.
             Err(TrainError::Ignorance(why)) => EstimateRecord {
                 failure: Some(why),
+                ..blank
+            },
+            Err(TrainError::Eval(why)) => EstimateRecord {
+                failure: Some(why.to_string()),
                 ..blank
             },
             Err(error) => return Err(place(error)),

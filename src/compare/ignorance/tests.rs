@@ -1,4 +1,6 @@
 use super::super::cell::{CellRecord, TestScore};
+use super::super::known::CORRELATED;
+use super::super::truths::{Direction, Measured};
 use super::figures::{
     COVERAGE_IGNORANCE, COVERAGE_OWN, COVERAGE_TOTAL, IGNORANCE, MARGINS, RIGHT_PAIRS, WITH_RARITY,
 };
@@ -84,6 +86,11 @@ fn what_is_wrong_with_an_entry_is_told_with_its_place() {
             "at least 2",
         ),
         (
+            json!([{"kind": "dropout", "samples": 9_223_372_036_854_775_807u64}]),
+            &lora,
+            "at most 1024",
+        ),
+        (
             json!([{"kind": "laplace"}, {"kind": "laplace", "over": "head"}]),
             &lora,
             "listed twice",
@@ -160,9 +167,28 @@ fn members_that_agree_on_a_wrong_reward_cover_nothing_and_one_seed_is_no_ensembl
     let alone = of_seeds(&[&a], 100).expect("a record");
     assert!(alone.failure.is_some_and(|why| why.contains("one seed")));
     assert!(of_seeds(&[], 100).is_none());
+    // Of one seed no scale is positive: what tokens say is undefined, and pairs still speak.
+    let mut away = cell(1, &[], &scores);
+    away.assessment.truths.push(Measured::alone(TruthResult {
+        name: CORRELATED.into(),
+        metric: Metric::of(-0.2),
+        n: 3,
+        unit: "tokens".into(),
+        direction: Direction::Higher,
+        floors: Vec::new(),
+    }));
+    let record = of_seeds(&[&a, &away], 100).expect("a record");
+    let why = figure(&record, COVERAGE_IGNORANCE).undefined;
+    assert!(why.is_some_and(|why| why.contains("of some seed")));
+    assert!(value(&record, MARGINS) < 1e-6);
     // No rewards are known, and no margins are there: nothing to measure.
     let bare = |seed| cell(seed, &[], &[]);
-    assert!(of_seeds(&[&bare(0), &bare(1)], 100).is_none());
+    let nothing = of_seeds(&[&bare(0), &bare(1)], 100).expect("a record");
+    assert!(
+        nothing
+            .failure
+            .is_some_and(|why| why.contains("neither pairs"))
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::super::results::Results;
 use super::super::summary::deviation;
 use super::super::svg::escape;
 use super::super::table::{cell, prose, spread};
+use super::ensemble::LABEL;
 use super::figures::{
     CORRELATION, COVERAGE_IGNORANCE, COVERAGE_OWN, COVERAGE_TOTAL, IGNORANCE, MARGINS, OWN_SPREAD,
     RIGHT_ALONE, RIGHT_PAIRS, WITH_ERROR, WITH_RARITY,
@@ -40,10 +41,12 @@ pub struct IgnoranceResult {
     pub estimate: String,
     /// Seeds that have figures; of the ensemble, its members.
     pub seeds: usize,
+    /// Seeds that were asked.
+    pub asked: usize,
     /// How the numbers of the first seed came about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Why there are no figures.
+    /// Why there are none of the first seed that has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// Figures over seeds.
@@ -60,6 +63,8 @@ pub struct IgnoranceFigure {
     pub metric: Metric,
     /// Standard deviation over seeds (n - 1 in the denominator); absent with one value, and of the ensemble.
     pub std: Option<f64>,
+    /// Seeds that have a value.
+    pub seeds: usize,
 }
 
 /// Every estimate of every system; `used[system]` are the cells of its chosen trial.
@@ -81,7 +86,11 @@ pub fn results(plan: &Plan, used: &[Vec<&CellRecord>]) -> Vec<IgnoranceResult> {
         }
         let ensemble = of_seeds(&good, plan.config.resamples);
         all.extend(ensemble.map(|record| IgnoranceResult {
-            seeds: good.len(),
+            seeds: match record.failure {
+                None => good.len(),
+                Some(_) => 0,
+            },
+            asked: good.len(),
             ..over_seeds(&system.label, &[&record]).unwrap_or_else(|| blank(&system.label, &record))
         }));
     }
@@ -93,6 +102,7 @@ fn blank(system: &str, record: &EstimateRecord) -> IgnoranceResult {
         system: system.into(),
         estimate: record.estimate.clone(),
         seeds: 0,
+        asked: 1,
         detail: record.detail.clone(),
         failure: record.failure.clone(),
         figures: Vec::new(),
@@ -103,8 +113,12 @@ fn blank(system: &str, record: &EstimateRecord) -> IgnoranceResult {
 fn over_seeds(system: &str, records: &[&EstimateRecord]) -> Option<IgnoranceResult> {
     let first = records.first()?;
     let measured: Vec<&&EstimateRecord> = records.iter().filter(|r| r.failure.is_none()).collect();
+    let failure = records.iter().find_map(|record| record.failure.clone());
     let Some(best) = measured.first() else {
-        return Some(blank(system, first));
+        return Some(IgnoranceResult {
+            asked: records.len(),
+            ..blank(system, first)
+        });
     };
     let figures = COLUMNS.iter().filter_map(|name| {
         let own: Vec<&Metric> = measured
@@ -117,11 +131,13 @@ fn over_seeds(system: &str, records: &[&EstimateRecord]) -> Option<IgnoranceResu
             name: (*name).into(),
             metric: mean_of(&own),
             std: deviation(&values),
+            seeds: values.len(),
         })
     });
     Some(IgnoranceResult {
         seeds: measured.len(),
-        failure: None,
+        asked: records.len(),
+        failure,
         figures: figures.collect(),
         ..blank(system, best)
     })
@@ -129,11 +145,17 @@ fn over_seeds(system: &str, records: &[&EstimateRecord]) -> Option<IgnoranceResu
 
 const TITLE: &str = "Ignorance: how far a map may be off for want of data";
 const ABOUT: &str = "Ignorance is what more data should remove; own spread is the method's standard deviation, which is something \
-else, and the total has both variances. Both are given over the standard deviation of the map itself, so that maps of any unit can be \
-compared. An honest 95 % interval holds 0.95 of the known rewards; ignorance that is worth something is larger where the map is wrong \
+else, and the total has both variances. Both are given over the standard deviation of the map itself, and over the root mean square of the margins, so that maps of any unit can be \
+compared. 95 % intervals of a posterior mean hold 0.95 of the known rewards; a map that is the truth plus noise of the stated size holds \
+fewer, since the fit to the known rewards shrinks it (0.83 where its correlation is 0.7). Ignorance that is worth something is larger where the map is wrong \
 and where training saw little, and a pair's margin over its ignorance tells right pairs from wrong ones better than the margin alone. \
 Mean ± standard deviation over seeds, with the mean of the seeds' own 95 % intervals over test rows; of the ensemble, one figure with its \
 interval.";
+
+/// Whether any estimate was asked for beside the seeds' own: then it is told why nothing came of it.
+fn asked(results: &Results) -> bool {
+    results.ignorance.iter().any(|line| line.estimate != LABEL)
+}
 
 /// The columns in which some system has a number.
 fn columns(results: &Results) -> Vec<&'static str> {
@@ -158,54 +180,103 @@ fn lines(results: &Results, columns: &[&str]) -> Vec<Vec<String>> {
         line.extend(columns.iter().map(|name| {
             let figure = result.figures.iter().find(|figure| figure.name == *name);
             match figure {
-                Some(figure) if figure.metric.value.is_some() => spread(&figure.metric, figure.std),
+                Some(figure) if figure.metric.value.is_some() => {
+                    let mut text = spread(&figure.metric, figure.std);
+                    // The ensemble is one figure of all seeds.
+                    if figure.seeds < result.seeds && result.estimate != LABEL {
+                        let _ = write!(text, " ({} of {} seeds)", figure.seeds, result.seeds);
+                    }
+                    text
+                }
                 _ => "undefined".into(),
             }
         }));
         line
     };
     // Those without figures are told below, with the reason.
-    let measured = results.ignorance.iter().filter(|r| r.failure.is_none());
+    let measured = results.ignorance.iter().filter(|r| !r.figures.is_empty());
     measured.map(line).collect()
 }
 
-/// How numbers came about, and the reasons behind `undefined`, each once with its systems.
-fn notes(results: &Results, columns: &[&str]) -> Vec<String> {
-    let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
-    let mut note = |words: String, system| match notes.iter_mut().find(|(known, _)| *known == words)
-    {
-        Some((_, systems)) if systems.contains(&system) => {}
-        Some((_, systems)) => systems.push(system),
-        None => notes.push((words, vec![system])),
-    };
+/// How numbers came about, and then the reasons behind `undefined`, each once with what it leaves undefined and of whom.
+fn notes(results: &Results) -> Vec<String> {
+    let mut details = Named::default();
+    let mut reasons = Named::default();
     for result in &results.ignorance {
-        let system = result.system.as_str();
-        if let Some(failure) = &result.failure {
-            note(format!("{}, undefined: {failure}", result.estimate), system);
-        }
+        let (system, estimate) = (result.system.as_str(), result.estimate.as_str());
         if let Some(detail) = &result.detail {
-            note(format!("{}: {detail}", result.estimate), system);
+            // A prior variance, say, is each seed's own.
+            let of = match result.estimate == LABEL || result.seeds < 2 {
+                true => "",
+                false => ", first seed",
+            };
+            details.add(&format!("{estimate}{of}: {detail}"), system, None);
+        }
+        if let Some(failure) = &result.failure {
+            let missing = result.asked - result.seeds.min(result.asked);
+            let what = match result.seeds {
+                0 => estimate.to_string(),
+                _ => format!("{estimate}, {missing} of {} seeds", result.asked),
+            };
+            reasons.add(failure, system, Some(&what));
         }
         for figure in &result.figures {
-            if let (Some(reason), true) = (
-                &figure.metric.undefined,
-                columns.contains(&figure.name.as_str()),
-            ) {
+            if let Some(reason) = &figure.metric.undefined {
                 let reason = reason.trim_start_matches("undefined: ");
-                note(format!("{}, undefined: {reason}", figure.name), system);
+                reasons.add(reason, system, Some(&figure.name));
             }
         }
     }
-    notes
-        .into_iter()
-        .map(|(words, systems)| format!("{words} ({})", systems.join(", ")))
-        .collect()
+    let details = details.0.into_iter();
+    let details = details.map(|note| format!("{} ({})", note.words, note.systems.join(", ")));
+    let reasons = reasons.0.into_iter().map(|note| {
+        format!(
+            "Undefined, because {}: {} ({})",
+            note.words,
+            note.what.join("; "),
+            note.systems.join(", ")
+        )
+    });
+    details.chain(reasons).collect()
+}
+
+/// Sentences, each once, with all that they are said of.
+#[derive(Default)]
+struct Named(Vec<Note>);
+
+struct Note {
+    words: String,
+    systems: Vec<String>,
+    what: Vec<String>,
+}
+
+impl Named {
+    fn add(&mut self, words: &str, system: &str, what: Option<&str>) {
+        let at = self.0.iter().position(|note| note.words == words);
+        let at = at.unwrap_or_else(|| {
+            self.0.push(Note {
+                words: words.into(),
+                systems: Vec::new(),
+                what: Vec::new(),
+            });
+            self.0.len() - 1
+        });
+        let note = &mut self.0[at];
+        for (list, name) in [(&mut note.systems, Some(system)), (&mut note.what, what)] {
+            if let Some(name) = name
+                && !list.iter().any(|known| known == name)
+            {
+                list.push(name.into());
+            }
+        }
+    }
 }
 
 /// The section as Markdown; empty where nothing was measured.
 pub fn markdown(results: &Results) -> String {
     let columns = columns(results);
-    if columns.is_empty() {
+    let notes = notes(results);
+    if columns.is_empty() && !asked(results) {
         return String::new();
     }
     let header: Vec<&str> = ["system", "estimate"]
@@ -221,7 +292,7 @@ pub fn markdown(results: &Results) -> String {
         let cells: Vec<String> = line.iter().map(|text| cell(text)).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
-    for (i, note) in notes(results, &columns).iter().enumerate() {
+    for (i, note) in notes.iter().enumerate() {
         let _ = writeln!(text, "{}- {}", if i == 0 { "\n" } else { "" }, prose(note));
     }
     text
@@ -230,7 +301,8 @@ pub fn markdown(results: &Results) -> String {
 /// The section as HTML; empty where nothing was measured.
 pub fn html(results: &Results) -> String {
     let columns = columns(results);
-    if columns.is_empty() {
+    let notes = notes(results);
+    if columns.is_empty() && !asked(results) {
         return String::new();
     }
     let cells = |tag: &str, line: &[String]| -> String {
@@ -251,7 +323,6 @@ pub fn html(results: &Results) -> String {
         let _ = writeln!(html, "<tr>{}</tr>", cells("td", &line));
     }
     html.push_str("</table></div>\n");
-    let notes = notes(results, &columns);
     if !notes.is_empty() {
         html.push_str("<ul>\n");
         for note in notes {

@@ -166,7 +166,12 @@ pub fn report_v2(rows: &[ScoredRowV2], bootstrap: &Bootstrap) -> Result<ReportV2
             for i in members {
                 let row = &rows[*i];
                 // The first answer is the right one, and the only one.
-                if let Err(reason) = row.check() {
+                if let Err(mut reason) = row.check() {
+                    if let Some(nearest) = super::strays::nearest(name, &SUBSETS_V2) {
+                        reason.push_str(&format!(
+                            " (RewardBench has no subset {name:?}; the nearest is `{nearest}`)"
+                        ));
+                    }
                     return Err(EvalError::File {
                         what: format!("row {} (id {}, subset {name})", i + 1, row.id),
                         reason,
@@ -240,11 +245,13 @@ impl fmt::Display for ReportV2 {
                 writeln!(f, "{name:<24} {part}")?;
             }
         }
-        write!(
-            f,
-            "{:<24} {}  ({} rows)",
-            "overall", self.overall, self.rows
-        )?;
+        // Rows of other subsets have no say in it.
+        let counted = self.subsets.iter();
+        let counted: usize = counted
+            .filter(|s| SUBSETS_V2.contains(&s.subset.as_str()))
+            .map(|s| s.rows)
+            .sum();
+        write!(f, "{:<24} {}  ({counted} rows)", "overall", self.overall)?;
         if !self.missing.is_empty() {
             write!(f, "  (without {})", self.missing.join(", "))?;
         }

@@ -54,6 +54,14 @@ pub(in crate::train) struct AnswerVariance {
     pub(in crate::train) margin: Option<f64>,
 }
 
+impl AnswerVariance {
+    /// Whether every number is one.
+    pub(in crate::train) fn is_finite(&self) -> bool {
+        let whole = [self.last, self.sum, self.mean, self.margin.unwrap_or(0.0)];
+        self.tokens.iter().chain(&whole).all(|v| v.is_finite())
+    }
+}
+
 /// Refuses methods and rows around which no approximation can be taken.
 pub(super) fn check(objective: &dyn Objective, rows: &[EncodedRow]) -> Result<(), TrainError> {
     let probe = Comparison {

@@ -19,6 +19,9 @@ use crate::reward::{
 use crate::train::{Metrics, Scored, Scorer, TrainError, score_of};
 use burn::tensor::{Tensor, TensorData};
 
+/// Every sample's records are kept until all are there.
+const MOST_SAMPLES: usize = 1024;
+
 /// Dropout at scoring.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -40,6 +43,12 @@ impl Dropout {
             return Err(TrainError::Ignorance(format!(
                 "a dropout rate of {} drops nothing or everything; use a number above 0 and below 1",
                 self.rate
+            )));
+        }
+        if self.samples > MOST_SAMPLES {
+            return Err(TrainError::Ignorance(format!(
+                "{} dropout samples are too many to keep; draw at most {MOST_SAMPLES} (32 is usual)",
+                self.samples
             )));
         }
         if self.samples < 2 {
@@ -125,8 +134,15 @@ impl Scorer {
                 dropout.samples, dropout.rate, dropout.seed
             ),
         };
-        let ranking = self.objective.ranking_score();
-        spread(&mut whole.records, &samples, ranking, &source)?;
+        // By a credit an answer's score is the sum of what it spread.
+        spread(&mut whole.records, &samples, self.ranking_score(), &source)?;
+        let mut tokens = whole.records.iter().flat_map(|record| &record.tokens);
+        if tokens.all(|token| token.ignorance_std == Some(0.0)) {
+            return Err(TrainError::Ignorance(format!(
+                "no mask changes a token reward: those of `{}` do not read the reward head, and there are no adapters to mask; an ensemble of seeds needs neither",
+                self.objective.name()
+            )));
+        }
         Ok(whole)
     }
 

@@ -124,8 +124,16 @@ impl LaplaceFit {
             PriorVariance::Evidence => {
                 let choice = choose_prior_variance(gathered.log_likelihood, norm, log_det)?;
                 if choice.at_border {
+                    let why = match choice.variance < 1.0 {
+                        true => {
+                            "the head's weights are all but 0, or the labels taught it nothing. Train longer"
+                        }
+                        false => {
+                            "the head's weights are very large. Train with a lower learning rate"
+                        }
+                    };
                     return Err(TrainError::Ignorance(format!(
-                        "the training pairs do not fix a prior variance (the evidence is largest at {:e}, an end of the range searched): the head's weights are all but 0, or the labels taught it nothing. Train longer, or name one with --prior-variance",
+                        "the training pairs do not fix a prior variance (the evidence is largest at {:e}, an end of the range searched): {why}, or name a prior variance",
                         choice.variance
                     )));
                 }

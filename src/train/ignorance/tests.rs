@@ -430,6 +430,42 @@ fn dropout_on_the_head_has_its_closed_form() {
 }
 
 #[test]
+fn a_credit_s_margin_has_the_spread_of_the_scores_that_it_is_made_of() {
+    let run = crate::train::testing::trained("bradley_terry", json!({}), 3, 60);
+    let dropout = Dropout {
+        rate: 0.2,
+        samples: 4,
+        seed: 1,
+    };
+    let margins = |name: &str| -> Vec<f32> {
+        let credit = crate::credit::by_name(name).expect("a credit");
+        let scorer = run.scorer_with(credit).expect("a scorer");
+        let scored = block_on(scorer.score_with_dropout(run.held_out(), &dropout)).unwrap();
+        let scores = scored.records.iter().map(|record| record.score.ignorance);
+        scores.filter_map(|score| score?.margin).collect()
+    };
+    // The last token's score, spread evenly and added up again.
+    for (a, b) in margins("own").iter().zip(margins("uniform")) {
+        assert!(*a > 0.0 && (a - b).abs() < 1e-4 * a, "{a} {b}");
+    }
+}
+
+#[test]
+fn masks_that_change_nothing_are_no_certainty() {
+    let run = crate::train::testing::trained("dpo", json!({}), 2, 40);
+    let dropout = Dropout {
+        rate: 0.1,
+        samples: 2,
+        seed: 0,
+    };
+    let scorer = run.scorer().expect("a scorer");
+    let Err(error) = block_on(scorer.score_with_dropout(run.held_out(), &dropout)) else {
+        panic!("log-ratios do not read the reward head");
+    };
+    assert!(error.to_string().contains("no mask changes"), "{error}");
+}
+
+#[test]
 fn an_ensemble_has_the_members_mean_and_spread_and_one_is_none() {
     let (scorer, _, encoded) = trained("ava_p", json!({}), 12, Trainable::Full);
     let first = block_on(scorer.score(&encoded[..2])).unwrap();
