@@ -71,6 +71,12 @@ impl Session {
             }
         };
         let training = began.elapsed();
+        if failure.is_none() && training.as_secs_f64() > PATIENCE {
+            self.say(&format!(
+                "          {}  trained, now measured",
+                self.plan.cell_words(first)
+            ));
+        }
         let mut records = Vec::with_capacity(cells.len());
         for cell in cells {
             let began = Instant::now();
