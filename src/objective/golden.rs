@@ -5,8 +5,9 @@ use crate::reward::{
     reward_weights, weighted_action_values,
 };
 use crate::test_data;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use serde_json::Value;
+use std::sync::OnceLock;
 
 /// One golden file.
 pub(crate) struct Golden(pub Value);
@@ -14,8 +15,24 @@ pub(crate) struct Golden(pub Value);
 /// The golden values of this name, or `None` after saying that they are left out.
 #[track_caller]
 pub(crate) fn load(name: &str) -> Option<Golden> {
+    // Before any tensor is made.
+    in_f64();
     let values = test_data::golden(name)?;
     Some(Golden(values))
+}
+
+/// Whether this process computes in f64 (`AVASCOPE_TEST_F64` is 1), which golden tests alone are made for. The formulas are then
+/// held to what f32 rounds away.
+fn in_f64() -> bool {
+    static IN_F64: OnceLock<bool> = OnceLock::new();
+    *IN_F64.get_or_init(|| {
+        let asked = std::env::var("AVASCOPE_TEST_F64").as_deref() == Ok("1");
+        if asked {
+            let configured = Device::flex().configure(FloatDType::F64);
+            configured.expect("no tensor was made before the first golden value was read");
+        }
+        asked
+    })
 }
 
 /// The devices a golden test runs on: Flex always, wgpu where the environment asks for it.
@@ -60,7 +77,17 @@ impl Golden {
 
     /// What is asked of f32: 1e-5 on the processor and 1e-4 elsewhere, values and gradients alike, relative to each number
     /// itself or to [`FLOOR`], whichever is larger. The files' own f32 tolerances are wider (5e-5 to 1e-3).
+    ///
+    /// In f64 it is 1e-5 of each number itself down to 1e-4, and 1e-9 below, without an exception.
     pub(crate) fn tolerance(&self, device: &Device) -> Tolerance {
+        if in_f64() {
+            return Tolerance {
+                abs: 1e-9,
+                rel: 1e-5,
+                grad_abs: 1e-9,
+                grad_rel: 1e-5,
+            };
+        }
         let rel = if *device == Device::flex() {
             1e-5
         } else {
@@ -100,8 +127,7 @@ pub(crate) fn shape<const D: usize>(value: &Value) -> [usize; D] {
 
 /// A tensor from nested JSON arrays.
 pub(crate) fn tensor<const D: usize>(value: &Value, device: &Device) -> Tensor<D> {
-    let numbers: Vec<f32> = flat(value).iter().map(|x| *x as f32).collect();
-    Tensor::from_data(TensorData::new(numbers, shape::<D>(value)), device)
+    Tensor::from_data(TensorData::new(flat(value), shape::<D>(value)), device)
 }
 
 /// The same as a leaf with gradient.
@@ -146,6 +172,10 @@ pub(crate) fn close_where_large_ones_cancel(
     abs: f64,
     rel: f64,
 ) {
+    // f64 has digits to spare.
+    if in_f64() {
+        return close(what, got, want, abs, rel);
+    }
     let largest = want.iter().fold(0.0f64, |top, w| top.max(w.abs()));
     within(what, got, want, &vec![abs.max(rel * largest); want.len()]);
 }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Tells the library's tests that a GPU is expected: without it those that need one say that they are skipped.
 const TEST_WGPU: &str = "AVASCOPE_TEST_WGPU";
+/// Tells golden tests to compute in f64.
+const TEST_F64: &str = "AVASCOPE_TEST_F64";
 /// Where the tests on a real model find it.
 const TEST_SMOLLM2: &str = "AVASCOPE_SMOLLM2_GGUF";
 
@@ -236,7 +238,7 @@ fn clippy(house: &House) -> Result<()> {
 fn test(house: &House, skips: &Path) -> Result<()> {
     // `--no-fail-fast`: one failing test program must not hide what the others say.
     let mut cargo = house.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
-    cargo.env(SKIPS, skips);
+    cargo.env(SKIPS, skips).env_remove(TEST_F64);
     match ensure_gpu(house) {
         Gpu::Software(driver) => {
             println!(
@@ -254,7 +256,17 @@ fn test(house: &House, skips: &Path) -> Result<()> {
         }
     }
     ensure_small_model(house, &mut cargo)?;
-    run(&mut cargo)
+    let all = run(&mut cargo);
+    // Golden values once more in f64, where nothing hides behind rounding. A process of its own: a device's numbers are of one kind.
+    let mut exact = house.cargo(&["test", "--release", "--workspace", "--lib", "--"]);
+    exact.args([
+        "golden_values_and_gradients_hold",
+        "abc::tests::golden_values_hold",
+    ]);
+    exact.args(["--skip", "on_a_gpu"]);
+    exact.env(SKIPS, skips).env(TEST_F64, "1");
+    println!("Golden values in f64:");
+    all.and(run(&mut exact))
 }
 
 /// Fetches SmolLM2 with the command that was just built and tells the tests where it lies. The command asks the package index

@@ -320,7 +320,18 @@ pub fn html(results: &Results) -> String {
         cells("th", &header)
     );
     for line in lines(results, &columns) {
-        let _ = writeln!(html, "<tr>{}</tr>", cells("td", &line));
+        html.push_str("<tr>");
+        for (i, text) in line.iter().enumerate() {
+            let class = match (i, text.as_str()) {
+                (0 | 1, _) => "",
+                (_, "undefined") => "none",
+                _ => "n",
+            };
+            // An interval under its value keeps a wide table narrow.
+            let text = escape(text).replacen(" [", "<br>[", usize::from(i > 1));
+            let _ = write!(html, "<td class=\"{class}\">{text}</td>");
+        }
+        html.push_str("</tr>\n");
     }
     html.push_str("</table></div>\n");
     if !notes.is_empty() {
