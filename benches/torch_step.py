@@ -120,11 +120,21 @@ def main():
     parser.add_argument("--score-pairs", type=int, default=64)
     parser.add_argument("--batches", help="a JSON report of `avascope bench --data`: score batches of these sizes")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU as torch calls it (cuda, mps); products stay in plain f32")
     parser.add_argument("--all-positions", action="store_true", help="logits of every position, not only of answers")
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
     torch.manual_seed(0)
+    kind = torch.device(args.device).type
+
+    def now():
+        """The time when all that was asked of the device is done."""
+        if kind != "cpu":
+            getattr(torch, kind).synchronize()
+        return time.perf_counter()
+
     size = SIZES[args.size]
     prompt = args.prompt or max(args.tokens // 4, 1)
     model = Model(size)
@@ -135,20 +145,20 @@ def main():
     phases = {"forward": [], "backward": [], "optimizer": [], "step": []}
     for step in range(args.steps + 2):
         ids = draw(args.pairs)
-        marks = [time.perf_counter()]
+        marks = [now()]
         q, reward = model(ids, prompt, args.all_positions)
         mean, spread = reward.unbind(-1)
         score = mean.sum(1)
         loss = -q.mean() - F.logsigmoid(score[: args.pairs] - score[args.pairs :]).mean()
         loss = loss + 0.5 * (mean**2 + (2 * spread).exp() - 2 * spread).mean()
         loss.item()
-        marks.append(time.perf_counter())
+        marks.append(now())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        marks.append(time.perf_counter())
+        marks.append(now())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        marks.append(time.perf_counter())
+        marks.append(now())
         if step >= 2:
             for name, start, end in zip(("forward", "backward", "optimizer"), marks, marks[1:]):
                 phases[name].append(end - start)
@@ -165,31 +175,33 @@ def main():
                 # Each answer token's place, and that of the state before it, among all positions of the batch.
                 places = [row * tokens + t for row, (own, before) in enumerate(batch) for t in range(max(before, 1), own)]
                 places = torch.tensor(places)
-                start = time.perf_counter()
+                start = now()
                 _, reward = model.at(ids, places, args.all_positions)
                 reward.sum().item()
-                scored += (time.perf_counter() - start) * (i > 0)
+                scored += (now() - start) * (i > 0)
             left = 0
         else:
             model(draw(16), prompt, args.all_positions)
         while left > 0:
             pairs = min(left, 16)
             ids = draw(pairs)
-            start = time.perf_counter()
+            start = now()
             q, reward = model(ids, prompt, args.all_positions)
             reward.sum().item()
-            scored += time.perf_counter() - start
+            scored += now() - start
             left -= pairs
     result = {name: dict(median=statistics.median(v), min=min(v), max=max(v)) for name, v in phases.items()}
     result |= dict(
         torch=torch.__version__,
         threads=args.threads,
+        device=torch.cuda.get_device_name() if kind == "cuda" else args.device,
         parameters=sum(p.numel() for p in model.parameters()),
         train_tokens_per_second=2 * args.pairs * args.tokens / result["step"]["median"],
         score_pairs=args.score_pairs,
         score_seconds=scored,
         score_tokens_per_second=scored_tokens / scored if scored else 0.0,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_device_bytes=torch.cuda.max_memory_allocated() if kind == "cuda" else None,
     )
     print(json.dumps(result, indent=2))
 

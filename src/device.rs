@@ -3,6 +3,8 @@
 //! One binary, and one .wasm, hold the GPU and the CPU path together; which one computes is decided here, at run time,
 //! and always said: backend, adapter, precision, and the reason where the choice is not the first wish.
 
+mod makers;
+
 use burn::tensor::wgpu::{WgpuBackend, WgpuSetup};
 use burn::tensor::{Device, DeviceKind};
 use serde::{Deserialize, Serialize};
@@ -109,7 +111,7 @@ pub struct DeviceInfo {
     pub backend: String,
     /// The adapter's own name, or the processor.
     pub adapter: String,
-    /// The arithmetic: `f32`.
+    /// The arithmetic: `f32`, and where matrix products are less than that, how they are computed.
     pub precision: String,
     /// Why this one, where it is not what was asked for first.
     pub note: Option<String>,
@@ -144,14 +146,14 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
         DeviceChoice::Vulkan => Ok(wgpu(asked, WgpuBackend::Vulkan).await?.open),
         DeviceChoice::Metal => Ok(wgpu(asked, WgpuBackend::Metal).await?.open),
         DeviceChoice::Dx12 => Ok(wgpu(asked, WgpuBackend::Dx12).await?.open),
-        DeviceChoice::Cuda => cuda(asked).await,
-        DeviceChoice::Rocm => rocm(asked).await,
+        DeviceChoice::Cuda => makers::cuda(asked).await,
+        DeviceChoice::Rocm => makers::rocm(asked).await,
     }
 }
 
 /// The runtime of a GPU's maker where this binary has one, else any hardware GPU, else the processor with the reason.
 async fn auto(asked: &'static str) -> OpenDevice {
-    let mut reasons = match makers_gpu(asked).await {
+    let mut reasons = match makers::any(asked).await {
         Ok(open) => return open,
         Err(reasons) => reasons,
     };
@@ -268,9 +270,9 @@ async fn wgpu(asked: &'static str, api: WgpuBackend) -> Result<Adapter, DeviceEr
     let (device, setup) = match open(DeviceKind::DefaultDevice).await {
         Ok(opened) => opened,
         // wgpu's default passes software adapters by; they are found under their own kind.
-        Err(_) if !cfg!(target_family = "wasm") => open(DeviceKind::Cpu)
+        Err(error) if !cfg!(target_family = "wasm") => open(DeviceKind::Cpu)
             .await
-            .map_err(|error| no_adapter(error.to_string()))?,
+            .map_err(|_| no_adapter(error.to_string()))?,
         Err(error) => return Err(no_adapter(error.to_string())),
     };
     let adapter = describe(asked, device, &setup);
@@ -322,98 +324,6 @@ impl AdapterWords for burn::tensor::wgpu::wgpu::AdapterInfo {
             self.driver_info.clone()
         }
     }
-}
-
-#[cfg(feature = "cuda")]
-async fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    native_gpu(asked, "cuda", || Device::cuda(0usize)).await
-}
-
-#[cfg(not(feature = "cuda"))]
-async fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    Err(DeviceError::NotBuilt {
-        asked,
-        way_out: "build with `cargo build --release --workspace --features avascope/cuda`",
-    })
-}
-
-#[cfg(feature = "rocm")]
-async fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    native_gpu(asked, "rocm", || Device::rocm(0usize)).await
-}
-
-#[cfg(not(feature = "rocm"))]
-async fn rocm(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    Err(DeviceError::NotBuilt {
-        asked,
-        way_out: "build with `cargo build --release --workspace --features avascope/rocm`",
-    })
-}
-
-/// The first runtime of a GPU's maker that this binary was built with and that opens; reasons where none does.
-async fn makers_gpu(asked: &'static str) -> Result<OpenDevice, Vec<String>> {
-    let mut reasons = Vec::new();
-    for tried in [cuda(asked).await, rocm(asked).await] {
-        match tried {
-            Ok(open) => return Ok(open),
-            Err(DeviceError::NotBuilt { .. }) => {}
-            Err(error) => reasons.push(error.to_string()),
-        }
-    }
-    Err(reasons)
-}
-
-/// Opens a device by computing on it: these runtimes start with the first operation, and panic where there is no driver or
-/// no device.
-#[cfg(any(feature = "cuda", feature = "rocm"))]
-async fn native_gpu(
-    asked: &'static str,
-    backend: &str,
-    open: impl FnOnce() -> Device,
-) -> Result<OpenDevice, DeviceError> {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    let mut tried = std::pin::pin!(async move {
-        let device = open();
-        let one = burn::tensor::Tensor::<1>::ones([1], &device);
-        let read = one.into_data_async().await;
-        read.map(|_| device).map_err(|error| format!("{error:?}"))
-    });
-    let opened = std::future::poll_fn(|context| {
-        // What a driver's panic would print is said in the error below.
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let polled = catch_unwind(AssertUnwindSafe(|| tried.as_mut().poll(context)));
-        std::panic::set_hook(hook);
-        match polled {
-            Ok(polled) => polled,
-            Err(panic) => std::task::Poll::Ready(Err(said(panic.as_ref()))),
-        }
-    })
-    .await;
-    match opened {
-        Ok(device) => {
-            let adapter = format!("{device:?}");
-            Ok(OpenDevice {
-                device,
-                info: DeviceInfo {
-                    asked: asked.into(),
-                    backend: backend.into(),
-                    adapter,
-                    precision: "f32".into(),
-                    note: None,
-                },
-            })
-        }
-        Err(reason) => Err(DeviceError::NoAdapter { asked, reason }),
-    }
-}
-
-/// The words of a panic.
-#[cfg(any(feature = "cuda", feature = "rocm"))]
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()))
-        .unwrap_or_else(|| "its runtime failed".into())
 }
 
 /// The one GPU of a test process: a runtime can be opened once, and tests run side by side.

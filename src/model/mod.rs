@@ -20,6 +20,7 @@ mod lora;
 mod random;
 pub mod safetensors;
 mod shapes;
+mod slabs;
 #[cfg(test)]
 pub(crate) mod tests;
 mod weights;
@@ -32,4 +33,5 @@ pub use generate::{GenerateOptions, Generated};
 pub(crate) use lora::linear_layers;
 pub use lora::{ExportedLora, Lora, LoraConfig};
 pub use shapes::{expected_shapes, is_transposed};
+pub(crate) use slabs::weight_slabs;
 pub use weights::{Weight, Weights};

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { withPage } from './harness.mjs';
+import { mapStands, withPage } from './harness.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const command = process.env.AVASCOPE_BIN ?? join(here, '..', '..', 'target', 'release', 'avascope');
@@ -79,7 +79,7 @@ const watched = { script: noteLosses };
 
 test('a checkpoint of the page goes on after a reload with the losses of a run that never stopped', async () => {
   await withPage('cpu', async ({ page, problems }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await plan(page, STEPS);
     await stepTo(page, 3);
     assert.equal(await download(page, KEPT), 'avascope-ava_p-step-000003.safetensors');
@@ -89,7 +89,7 @@ test('a checkpoint of the page goes on after a reload with the losses of a run t
     assert.equal(straight.length, STEPS - 3);
 
     await page.reload();
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     assert.deepEqual(await goOn(page, KEPT, 3), straight);
     assert.deepEqual(problems, []);
   }, watched);
@@ -112,7 +112,7 @@ test('a checkpoint goes on in the command that the page wrote, and in the page t
   };
   try {
     await withPage('cpu', async ({ page, problems }) => {
-      await by(page, 'token').waitFor();
+      await mapStands(page);
       await plan(page, STEPS);
       await stepTo(page, 3);
       const fromPage = join(folder, 'page.safetensors');
@@ -137,7 +137,7 @@ test('what a map passed is opened with its checkpoint, and is forgotten with the
   try {
     await withPage('cpu', async ({ page, problems }) => {
       const badge = (words) => page.waitForFunction((wanted) => document.querySelector('.badge')?.textContent === wanted, words);
-      await by(page, 'token').waitFor();
+      await mapStands(page);
       await stepTo(page, 3);
       const file = join(folder, 'page.safetensors');
       await download(page, file);
@@ -178,7 +178,7 @@ test('what a map passed is opened with its checkpoint, and is forgotten with the
 
 test('a checkpoint of another method and plan brings its own into the controls, and its run goes on', async () => {
   await withPage('cpu', async ({ page, problems }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await by(page, 'method').selectOption('ava_d');
     await page.waitForFunction(() => document.querySelectorAll('.answer').length === 1);
     await plan(page, 1000);
@@ -188,7 +188,7 @@ test('a checkpoint of another method and plan brings its own into the controls, 
     await download(page, file);
 
     await page.reload();
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await plan(page, 2);
     await stepTo(page, 2);
     await status(page, 'Ended');
@@ -214,7 +214,7 @@ test('a checkpoint of another method and plan brings its own into the controls, 
 
 test('a loss out of range is told, and the run goes on from its checkpoint with lower rates', async () => {
   await withPage('cpu', async ({ page, problems, screenshot }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await stepTo(page, 2);
     await by(page, 'learning-rate').fill('1e30');
     await by(page, 'go-on-with').click();

@@ -1,7 +1,7 @@
 // The graphics device goes away in the middle of a run: the page says so, and goes on from its last checkpoint on the CPU.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { withPage } from './harness.mjs';
+import { drawn, mapStands, withPage } from './harness.mjs';
 
 const by = (page, id) => page.locator(`[data-testid="${id}"]`).first();
 const atLeast = (page, steps) =>
@@ -9,7 +9,7 @@ const atLeast = (page, steps) =>
 
 test('a lost graphics device is told in plain words, and the run goes on from its checkpoint on the CPU', async () => {
   await withPage('webgpu', async ({ page, context, screenshot }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     assert.match(await by(page, 'device').innerText(), /webgpu/i);
     await by(page, 'start').click();
     await atLeast(page, 1);
@@ -41,9 +41,10 @@ test('a lost graphics device is told in plain words, and the run goes on from it
 
 test('another device takes the run along', async () => {
   await withPage('cpu', async ({ page, problems }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await by(page, 'step').click();
     await atLeast(page, 1);
+    await drawn(page);
     const before = await page.$$eval('[data-testid="token"]', (tokens) => tokens.map((token) => Number(token.dataset.mean)));
     // There is no GPU here: asking for one and nothing else fails, says the way out, and loses nothing.
     await by(page, 'device-choice').selectOption('webgpu');
@@ -52,6 +53,7 @@ test('another device takes the run along', async () => {
     await by(page, 'go-on-cpu').click();
     await page.waitForFunction(() => /Paused/.test(document.querySelector('[data-testid="status"]')?.textContent ?? ''));
     assert.match(await by(page, 'step-count').innerText(), /^1$/);
+    await drawn(page);
     const after = await page.$$eval('[data-testid="token"]', (tokens) => tokens.map((token) => Number(token.dataset.mean)));
     assert.deepEqual(after, before, 'the same map');
     await by(page, 'step').click();

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { TOKEN, asFile, asFiles, readLlama2cVocabulary, readSafetensors, writeGguf } from './files.mjs';
-import { withPage } from './harness.mjs';
+import { drawn, mapStands, withPage } from './harness.mjs';
 import { shared, skipWithout } from './shared.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
@@ -76,17 +76,19 @@ function storyGguf() {
 }
 
 const by = (page, id) => page.locator(`[data-testid="${id}"]`).first();
-const tokens = (page) =>
-  page.$$eval('[data-testid="token"]', (all) =>
+async function tokens(page) {
+  await drawn(page);
+  return page.$$eval('[data-testid="token"]', (all) =>
     all.map((token) => ({ text: token.textContent, mean: Number(token.dataset.mean), std: Number(token.dataset.std), colour: getComputedStyle(token).backgroundColor })),
   );
+}
 const atLeast = (page, steps) =>
   page.waitForFunction((wanted) => Number.parseInt(document.querySelector('[data-testid="step-count"]')?.textContent ?? '0', 10) >= wanted, steps);
 /** The page has answered: no request is on its way. */
 const settled = (page) => page.waitForFunction(() => !document.querySelector('[data-testid="model-files"]').disabled);
 
 async function open(page, model, rows) {
-  await by(page, 'token').waitFor();
+  await mapStands(page);
   await by(page, 'use-files').click();
   // A path is a folder's, which is chosen whole; files are chosen one by one.
   await page.setInputFiles(typeof model === 'string' ? '[data-testid="model-files-folder"]' : '[data-testid="model-files"]', model);
@@ -94,7 +96,7 @@ async function open(page, model, rows) {
   assert.ok(await by(page, 'start').isDisabled(), 'a model without rows cannot start');
   assert.equal((await tokens(page)).length, 0, 'and no map of other rows is shown for it');
   await page.setInputFiles('[data-testid="data-file"]', asFile('rows.jsonl', rows));
-  await by(page, 'token').waitFor();
+  await mapStands(page);
 }
 
 const CASES = [
@@ -114,7 +116,6 @@ for (const [what, needed, model, rows, count] of CASES) {
       await atLeast(page, 5);
       await page.waitForFunction(() => [...document.querySelectorAll('[data-testid="token"]')].some((token) => Number(token.dataset.mean) !== 0));
       await by(page, 'pause').click();
-      // Colours move over a quarter of a second.
       await page.waitForFunction((was) => [...document.querySelectorAll('[data-testid="token"]')].some((token, i) => getComputedStyle(token).backgroundColor !== was[i]), fresh.map((token) => token.colour));
       const now = await tokens(page);
       assert.deepEqual(now.map((token) => token.text), fresh.map((token) => token.text), 'the same answers');
@@ -149,7 +150,7 @@ test(ALIKE, { skip: skipWithout(STORIES, ALIKE) }, async () => {
 
 test('broken files are told by name beside their control, and the page goes on', async () => {
   await withPage('cpu', async ({ page, problems }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     const shown = await tokens(page);
     await by(page, 'use-files').click();
     const good = world();
@@ -190,7 +191,7 @@ test('broken files are told by name beside their control, and the page goes on',
     await page.setInputFiles('[data-testid="model-files"]', good);
     await by(page, 'needs-rows').waitFor();
     await page.setInputFiles('[data-testid="data-file"]', asFile('mine.jsonl', avascope('data', 'world', '--rows', '40')));
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     assert.equal(await page.locator('[data-testid="error"]').count(), 0, 'sound files take the errors away');
     await by(page, 'step').click();
     await atLeast(page, 1);
@@ -200,11 +201,11 @@ test('broken files are told by name beside their control, and the page goes on',
 
 test('rows of a JSON array open as those of JSON Lines do', async () => {
   await withPage('cpu', async ({ page, problems }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await by(page, 'use-files').click();
     await page.setInputFiles('[data-testid="data-file"]', asFile('rows.json', JSON.stringify(pairs, null, 2)));
     await page.waitForFunction((count) => document.querySelector('.head .facts').textContent.includes(`rows.json, ${count} pairs`), PAIRS);
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await by(page, 'step').click();
     await atLeast(page, 1);
     assert.equal(await page.locator('[data-testid="error"]').count(), 0);
@@ -214,7 +215,7 @@ test('rows of a JSON array open as those of JSON Lines do', async () => {
 
 test('rows that leave nothing to hold out show no map of other rows', async () => {
   await withPage('cpu', async ({ page, problems }) => {
-    await by(page, 'token').waitFor();
+    await mapStands(page);
     await by(page, 'use-files').click();
     await page.setInputFiles('[data-testid="data-file"]', asFile('one.jsonl', jsonl(pairs.slice(0, 1))));
     await page.waitForFunction(() => /one\.jsonl, 1 pair\b/.test(document.querySelector('.head .facts').textContent));

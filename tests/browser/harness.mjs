@@ -125,6 +125,15 @@ export async function withPage(mode, body, options) {
   }
 }
 
+/** Waits until a map of tokens stands whole: the page puts it up in parts. */
+export async function mapStands(page) {
+  await page.locator('[data-testid="token"]').first().waitFor();
+  await drawn(page);
+}
+
+/** Waits until what is known is on the page: it changes in parts, one a frame. */
+export const drawn = (page) => page.waitForFunction(() => !document.documentElement.hasAttribute('data-drawing'));
+
 /** Also hears workers: Chromium shows their console, uncaught errors included, as the page's. */
 function watchProblems(page) {
   const problems = [];

@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 import { findChromium } from './chromium.mjs';
-import { MODES } from './harness.mjs';
+import { MODES, drawn, mapStands } from './harness.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const command = process.env.AVASCOPE_BIN ?? join(root, 'target', 'release', 'avascope');
@@ -55,7 +55,7 @@ async function withReport(file, body, context = {}) {
     page.on('pageerror', (error) => problems.push(`${error}`));
     page.on('request', (request) => new URL(request.url()).protocol === 'file:' || asked.push(request.url()));
     await page.goto(pathToFileURL(file).href);
-    await page.locator('[data-testid="token"]').first().waitFor();
+    await mapStands(page);
     await body(page);
     assert.deepEqual(problems, [], 'nothing goes wrong in the report');
     assert.deepEqual(asked, [], 'the report asks the network for nothing');
@@ -66,10 +66,12 @@ async function withReport(file, body, context = {}) {
 
 const records = (file) => JSON.parse(/<script type="application\/json" id="records">(.*?)<\/script>/s.exec(readFileSync(file, 'utf8'))[1]);
 const side = (page, name) => page.locator(`.answer[data-side="${name}"]`);
-const tokens = (page, name) =>
-  side(page, name).locator('[data-testid="token"]').evaluateAll((all) =>
+async function tokens(page, name) {
+  await drawn(page);
+  return side(page, name).locator('[data-testid="token"]').evaluateAll((all) =>
     all.map((token) => ({ text: token.textContent, mean: Number(token.dataset.mean), std: Number(token.dataset.std), colour: getComputedStyle(token).backgroundColor })),
   );
+}
 /** As the page writes a reward with two decimals. */
 const signed = (value) => `${value < 0 ? '\u2212' : '+'}${Math.abs(value).toFixed(2)}`;
 

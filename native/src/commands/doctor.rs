@@ -77,7 +77,7 @@ fn tried(choice: DeviceChoice) -> Value {
         Ok(device) => json!({"device": name, "opens": true, "info": device.info}),
         Err(DeviceError::NoAdapter { reason, .. }) => {
             let mut row = closed(name, &reason);
-            row["way_out"] = driver_to_install().into();
+            row["way_out"] = driver_to_install(choice).into();
             row
         }
         Err(error) => closed(name, &error.to_string()),
@@ -125,9 +125,13 @@ fn tried_apart(name: &str) -> Value {
 }
 
 /// Where a driver comes from.
-fn driver_to_install() -> &'static str {
-    if cfg!(target_os = "linux") {
-        "A GPU's driver brings Vulkan. Without a GPU, or for AMD and Intel, Debian: `apt-get install mesa-vulkan-drivers libvulkan1`; Fedora: `dnf install mesa-vulkan-drivers`; Arch: `pacman -S vulkan-swrast`"
+fn driver_to_install(choice: DeviceChoice) -> &'static str {
+    if choice == DeviceChoice::Cuda {
+        "NVIDIA's driver brings libcuda, a CUDA toolkit libnvrtc; `--device vulkan` needs the driver alone"
+    } else if choice == DeviceChoice::Rocm {
+        "AMD's ROCm brings libamdhip64 and libhiprtc; `--device vulkan` needs a Vulkan driver alone"
+    } else if cfg!(target_os = "linux") {
+        "A GPU's driver brings Vulkan; in a container NVIDIA's also needs Debian's libvulkan1, libegl1, libx11-6 and libxext6. Without a GPU, or for AMD and Intel, Debian: `apt-get install mesa-vulkan-drivers libvulkan1`; Fedora: `dnf install mesa-vulkan-drivers`; Arch: `pacman -S vulkan-swrast`"
     } else if cfg!(target_os = "macos") {
         "Metal is part of the system; a virtual machine may have none"
     } else {

@@ -7,6 +7,7 @@
 use super::kernel::{Operand, write_product};
 use super::operation::{Input, Operation, Values, applies, apply, shape, values};
 use super::passes::{all_threads, in_parts};
+use crate::model::slabs;
 use burn::tensor::Tensor;
 
 /// `a [.., M, K]` times `b [.., K, N]` of the same leading sizes, in any order of memory, on the processor.
@@ -18,7 +19,7 @@ pub(in crate::model) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> T
 pub(crate) fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     match applies([a.device(), b.device()]) {
         true => product(a, b),
-        false => a.matmul(b),
+        false => slabs::matmul(a, b),
     }
 }
 

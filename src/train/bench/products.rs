@@ -1,7 +1,7 @@
 //! The matrix products of a training step: what its arithmetic is made of.
 
 use super::Trainable;
-use crate::model::{Architecture, Decoder, linear_layers};
+use crate::model::{Architecture, Decoder, linear_layers, weight_slabs};
 use serde::Serialize;
 
 /// Products of one shape: `batch` times `[rows, inner]` by `[inner, columns]`.
@@ -37,19 +37,22 @@ pub(super) struct StepSize {
     pub answer_positions: usize,
 }
 
-/// All products of a step of a trunk, its LM head and a reward head of mean and spread. `with_turns`: rotary positions are a
-/// product with a constant, as on a GPU.
+/// All products of a step of a trunk, its LM head and a reward head of mean and spread. `on_gpu`: as there, rotary positions are
+/// a product with a constant, and a trained weight's are cut into slabs of rows.
 pub(super) fn of_step(
     decoder: &Decoder,
     trainable: &Trainable,
     size: StepSize,
-    with_turns: bool,
+    on_gpu: bool,
 ) -> Vec<Product> {
     let config = &decoder.config;
     let layers = linear_layers(config);
     let all = matches!(trainable, Trainable::Full);
     let positions = size.sequences * size.tokens;
-    let mut step = Step::default();
+    let mut step = Step {
+        in_slabs: on_gpu,
+        ..Default::default()
+    };
     // Whether a gradient is asked of what comes out of the layers so far.
     let mut moves = all;
     for layer in 0..config.layers {
@@ -71,7 +74,7 @@ pub(super) fn of_step(
         let joint = stage(&mut step, &["attn.c_attn"], moves);
         let (q, k, v) = (q || joint, k || joint, v || joint);
         let (heads, kv, d) = (config.heads, config.kv_heads, config.head_dim);
-        if with_turns && config.architecture != Architecture::Gpt2 {
+        if on_gpu && config.architecture != Architecture::Gpt2 {
             step.add(1, [positions * heads, d, d], [q, false]);
             step.add(1, [positions * kv, d, d], [k, false]);
         }
@@ -103,6 +106,7 @@ pub(super) fn of_step(
 #[derive(Default)]
 struct Step {
     products: Vec<Product>,
+    in_slabs: bool,
 }
 
 impl Step {
@@ -117,6 +121,15 @@ impl Step {
         }
     }
 
+    /// A product of rows with a weight, which `trains` or not.
+    fn weight(&mut self, [m, k, n]: [usize; 3], [moves, trains]: [bool; 2]) {
+        let slabs = match self.in_slabs && trains {
+            true => weight_slabs(m, [k, n]),
+            false => 1,
+        };
+        self.add(slabs, [m / slabs, k, n], [moves, trains]);
+    }
+
     /// A linear layer, with its adapter where there is one; says whether there is. `moves`: a gradient is asked of its input;
     /// `trains`: of its weight.
     fn linear(
@@ -126,15 +139,15 @@ impl Step {
         [m, k, n]: [usize; 3],
         [moves, trains]: [bool; 2],
     ) -> bool {
-        self.add(1, [m, k, n], [moves, trains]);
+        self.weight([m, k, n], [moves, trains]);
         let adapter = decoder.lora.as_ref().filter(|_| !trains);
         let rank = adapter.and_then(|lora| {
             let a = lora.weights.get(&format!("{path}.lora_A.weight"))?;
             a.shape().last().copied()
         });
         if let Some(rank) = rank {
-            self.add(1, [m, k, rank], [moves, true]);
-            self.add(1, [m, rank, n], [true, true]);
+            self.weight([m, k, rank], [moves, true]);
+            self.weight([m, rank, n], [true, true]);
         }
         rank.is_some()
     }
@@ -197,6 +210,22 @@ mod tests {
         let turns = 2.0 * 15.0 * 3.0 * 16.0;
         let gpu = of_step(&decoder(), &Trainable::Full, SIZE, true);
         assert_eq!(flop(&gpu) - flop(&full), 2.0 * 2.0 * turns);
+    }
+
+    #[test]
+    fn slabs_change_shapes_and_no_work() {
+        let size = StepSize {
+            sequences: 32,
+            tokens: 64,
+            ..SIZE
+        };
+        let [whole, cut] =
+            [false, true].map(|on_gpu| of_step(&decoder(), &Trainable::Full, size, on_gpu));
+        let turns = 2.0 * 2.0 * 2.0 * (32.0 * 64.0) * 3.0 * 16.0;
+        assert_eq!(flop(&cut) - flop(&whole), turns);
+        let gradient = |p: &&Product| (p.rows, p.columns) == (8, 16);
+        let of = |all: &[Product]| all.iter().find(gradient).map(|p| (p.batch, p.inner));
+        assert_eq!((of(&whole), of(&cut)), (Some((1, 2048)), Some((8, 256))));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 // fields and call its methods; only this file speaks with the engine.
 import { EngineError, openWorker, type Client, type Notice } from '../engine/client'
 import { checkpointFiles, naming, readData, readModel } from '../lib/files'
+import { idle, inAFrame } from '../lib/frames'
 import { History } from '../lib/history'
 import type { DataInfo, DeviceChoice, DeviceInfo, Event, FinishReason, MethodInfo, RunInfo, TokenRewardRecord, TrainConfig } from '../lib/protocol.gen'
 
 /** The page is redrawn from the run at most this often. */
 const REDRAW_MS = 250
+/** A page that is still busy with earlier news is asked again after this time. */
+const BUSY_MS = 50
 /** How the engine's message begins when its device fails, lost or not (for want of memory, for example). */
 const DEVICE_FAILED = 'the device failed'
 
@@ -74,7 +77,11 @@ export class Session {
   private endless = false
   /** Such training was cut off by the end of the engine or of its device. */
   private cut = false
-  private news: Event[] = []
+  private readonly news: Event[] = []
+  /** Told by events and not yet shown. */
+  private readonly unseen: { records: TokenRewardRecord[] | null; curves: boolean } = { records: null, curves: false }
+  /** What a redraw is cut into. */
+  private readonly parts = { records: {}, curves: {} }
   private redrawAt = 0
   private redrawTimer: ReturnType<typeof setTimeout> | null = null
   /** The run told that its numbers left their range. */
@@ -243,7 +250,7 @@ export class Session {
     this.step = 0
     this.rate = this.rateNow = 0
     this.finishedBecause = null
-    this.news = []
+    this.drop()
     this.history.clear()
     this.own = []
     this.records = []
@@ -389,7 +396,7 @@ export class Session {
     this.rate = this.rateNow = 0
     this.finishedBecause = reply.finished
     this.own = []
-    this.news = []
+    this.drop()
     this.broken = false
     delete this.errors.run
     delete this.errors.settings
@@ -494,31 +501,58 @@ export class Session {
 
   private rateNow = 0
 
-  private redrawSoon(): void {
+  /** Shows the news, one part a frame, once the last ones are on the page. */
+  private redrawSoon(wait = this.redrawAt + REDRAW_MS - performance.now()): void {
     if (this.redrawTimer) return
-    this.redrawTimer = setTimeout(() => this.redraw(), Math.max(0, this.redrawAt + REDRAW_MS - performance.now()))
+    this.redrawTimer = setTimeout(() => {
+      this.redrawTimer = null
+      if (!idle()) return this.redrawSoon(BUSY_MS)
+      this.takeNews()
+      inAFrame(this.parts.records, () => this.showRecords())
+      inAFrame(this.parts.curves, () => this.showCurves())
+    }, Math.max(0, wait))
   }
 
+  /** Everything that is known, at once: before something else is shown that must not be overtaken. */
   private redraw(): void {
     if (this.redrawTimer) clearTimeout(this.redrawTimer)
     this.redrawTimer = null
+    this.takeNews()
+    this.showRecords()
+    this.showCurves()
+  }
+
+  /** News of a run that is no longer looked at. */
+  private drop(): void {
+    this.news.length = 0
+    this.unseen.records = null
+    this.unseen.curves = false
+  }
+
+  private takeNews(): void {
     if (!this.news.length) return
     this.redrawAt = performance.now()
-    const news = this.news
-    this.news = []
-    let tokens: TokenRewardRecord[] | null = null
-    for (const event of news) {
+    for (const event of this.news.splice(0)) {
       this.history.add(event)
       if (event.type === 'step') {
         this.step = event.step
         this.total = event.total_steps
-      } else if (event.type === 'tokens') tokens = event.records
+      } else if (event.type === 'tokens') this.unseen.records = event.records
       else if (event.type === 'started') this.run = event.run
       else if (event.type === 'failed') this.broken = true
       else if (event.type === 'finished') this.finishedBecause = event.reason
     }
-    if (tokens) this.records = tokens
     this.rate = this.rateNow
-    this.version++
+    this.unseen.curves = true
+  }
+
+  private showRecords(): void {
+    if (this.unseen.records) this.records = this.unseen.records
+    this.unseen.records = null
+  }
+
+  private showCurves(): void {
+    if (this.unseen.curves) this.version++
+    this.unseen.curves = false
   }
 }

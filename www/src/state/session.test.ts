@@ -154,3 +154,23 @@ describe('a loss out of range', () => {
     expect(session.finishedBecause).toBe('stopped')
   })
 })
+
+describe('news while training', () => {
+  it('reach the page in parts, and an older map never covers the row that is looked at now', async () => {
+    const session = await opened()
+    await session.start()
+    await until(() => session.step > 2)
+    for (const row of [1, 2, 3, 0, 2]) {
+      await session.watch(row)
+      const shown = session.records.map((record) => record.prompt)
+      // Several redraws later it is still this row.
+      const step = session.step
+      await until(() => session.step > step + 2)
+      expect(session.records.map((record) => record.prompt)).toEqual(shown)
+    }
+    session.pause()
+    await until(() => session.phase === 'paused')
+    // What is on the page is all that is known.
+    expect(losses(session).at(-1)?.step).toBe(session.step)
+  })
+})
