@@ -10,6 +10,7 @@ import argparse
 import json
 import resource
 import statistics
+import sys
 import time
 
 import torch
@@ -78,8 +79,8 @@ class Model(nn.Module):
     def trunk(self, ids):
         """Hidden states [rows, tokens, hidden] after the final norm."""
         d = self.c["hidden"] // self.c["heads"]
-        frequency = self.c["theta"] ** (-torch.arange(0, d, 2).float() / d)
-        angle = torch.outer(torch.arange(ids.shape[1]).float(), frequency).repeat(1, 2)
+        frequency = self.c["theta"] ** (-torch.arange(0, d, 2, device=ids.device).float() / d)
+        angle = torch.outer(torch.arange(ids.shape[1], device=ids.device).float(), frequency).repeat(1, 2)
         x, cos, sin = self.embedding(ids), angle.cos(), angle.sin()
         for layer in self.layers:
             x = layer(x, cos, sin)
@@ -125,9 +126,12 @@ def main():
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.set_default_device(args.device)
     torch.manual_seed(0)
-    kind = torch.device(args.device).type
+    device = torch.device(args.device)
+    kind = device.type
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = False
 
     def now():
         """The time when all that was asked of the device is done."""
@@ -137,10 +141,10 @@ def main():
 
     size = SIZES[args.size]
     prompt = args.prompt or max(args.tokens // 4, 1)
-    model = Model(size)
+    model = Model(size).to(device)
     options = dict(fused=True) if args.fused else {}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01, **options)
-    draw = lambda pairs: torch.randint(size["vocab"], (2 * pairs, args.tokens))
+    draw = lambda pairs: torch.randint(size["vocab"], (2 * pairs, args.tokens), device=device)
 
     phases = {"forward": [], "backward": [], "optimizer": [], "step": []}
     for step in range(args.steps + 2):
@@ -171,10 +175,10 @@ def main():
             scored_tokens = sum(tokens for batch in batches for tokens, _ in batch)
             for i, batch in enumerate(batches[:1] + batches):
                 tokens = max(tokens for tokens, _ in batch)
-                ids = torch.randint(size["vocab"], (len(batch), tokens))
+                ids = torch.randint(size["vocab"], (len(batch), tokens), device=device)
                 # Each answer token's place, and that of the state before it, among all positions of the batch.
                 places = [row * tokens + t for row, (own, before) in enumerate(batch) for t in range(max(before, 1), own)]
-                places = torch.tensor(places)
+                places = torch.tensor(places, device=device)
                 start = now()
                 _, reward = model.at(ids, places, args.all_positions)
                 reward.sum().item()
@@ -200,7 +204,8 @@ def main():
         score_pairs=args.score_pairs,
         score_seconds=scored,
         score_tokens_per_second=scored_tokens / scored if scored else 0.0,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        # Linux counts in KiB, macOS in bytes.
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         peak_device_bytes=torch.cuda.max_memory_allocated() if kind == "cuda" else None,
     )
     print(json.dumps(result, indent=2))

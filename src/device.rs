@@ -151,14 +151,19 @@ pub async fn open(choice: DeviceChoice) -> Result<OpenDevice, DeviceError> {
     }
 }
 
-/// The runtime of a GPU's maker where this binary has one, else any hardware GPU, else the processor with the reason.
+/// The runtime of a GPU's maker where this binary has one, else any hardware GPU, else the processor; with the reasons against
+/// what came before.
 async fn auto(asked: &'static str) -> OpenDevice {
     let mut reasons = match makers::any(asked).await {
         Ok(open) => return open,
         Err(reasons) => reasons,
     };
     match wgpu(asked, ANY_API).await {
-        Ok(opened) if !opened.software || cfg!(target_family = "wasm") => return opened.open,
+        Ok(opened) if !opened.software || cfg!(target_family = "wasm") => {
+            let mut open = opened.open;
+            open.info.note = (!reasons.is_empty()).then(|| reasons.join("; "));
+            return open;
+        }
         Ok(opened) => reasons.push(format!(
             "the only adapter, {}, is software: the processor itself is faster",
             opened.open.info.adapter

@@ -2,13 +2,18 @@
 
 use super::{DeviceError, OpenDevice};
 
-/// CUDA's first device. Its `f32` products are TF32's: Burn's kernels round their inputs to TF32's 10 bits of fraction wherever
-/// tensor cores take them, and have no switch for it (`cubek-matmul`, `adjust_dtypes`). On an H200, 20 steps' losses came within
-/// 1.9e-4 of the processor's, on the same card by way of Vulkan within 1.9e-6 (`docs/LOG.md`, 2026-11-26).
+/// CUDA's first device. From compute capability 8 on (Ampere) its `f32` products are TF32's: Burn's kernels round their inputs to
+/// TF32's 10 bits of fraction wherever tensor cores take them, and Burn has no switch for it (`cubek-matmul`, `adjust_dtypes`). On
+/// an H200, 20 steps' losses came within 1.9e-4 of the processor's, on the same card by way of Vulkan within 1.9e-6 (`docs/LOG.md`,
+/// 2026-11-26).
 #[cfg(feature = "cuda")]
 pub(super) async fn cuda(asked: &'static str) -> Result<OpenDevice, DeviceError> {
-    let adapter = cuda_name().map_err(|reason| DeviceError::NoAdapter { asked, reason })?;
-    let precision = "f32, matrix products in tf32";
+    let (adapter, major) =
+        cuda_device().map_err(|reason| DeviceError::NoAdapter { asked, reason })?;
+    let precision = match major {
+        ..8 => "f32",
+        8.. => "f32, matrix products in tf32",
+    };
     let open = || burn::tensor::Device::cuda(0usize);
     opened(asked, "cuda", adapter, precision, open).await
 }
@@ -49,29 +54,24 @@ pub(super) async fn any(asked: &'static str) -> Result<OpenDevice, Vec<String>> 
     Err(reasons)
 }
 
-/// What the driver calls CUDA's first device, or what is missing for one.
+/// What the driver calls CUDA's first device, and the first number of its compute capability; or what is missing for one.
 #[cfg(feature = "cuda")]
-fn cuda_name() -> Result<String, String> {
-    use cudarc::driver::result::{device, init};
-    // SAFETY: these load a library and let it go again; nothing in it is called.
-    let (driver, compiler) = unsafe {
-        (
-            cudarc::driver::sys::is_culib_present(),
-            cudarc::nvrtc::sys::is_culib_present(),
-        )
-    };
-    if !driver {
+fn cuda_device() -> Result<(String, i32), String> {
+    use cudarc::driver::{result::device, result::init, sys};
+    // SAFETY: this loads the driver's library and lets it go again; nothing in it is called.
+    if !unsafe { sys::is_culib_present() } {
         return Err("NVIDIA's driver (libcuda) is not on this machine".into());
     }
-    if !compiler {
-        return Err(
-            "the CUDA toolkit's run-time compiler (libnvrtc) is not on the library path".into(),
-        );
-    }
+    let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
     init()
         .and_then(|()| device::get(0))
-        .and_then(device::get_name)
-        .map_err(|error| format!("the driver has no device: {error}"))
+        // SAFETY: the driver itself gave this device.
+        .and_then(|first| {
+            Ok((device::get_name(first)?, unsafe {
+                device::get_attribute(first, major)?
+            }))
+        })
+        .map_err(|error| format!("NVIDIA's driver has no device: {error}"))
 }
 
 /// Opens a device by computing on it: these runtimes start with the first operation, and panic where there is no driver or

@@ -4,8 +4,8 @@
 
 use super::attention::{Pass, attend};
 use super::dropout::Masks;
+use super::host;
 use super::{Decoder, ForwardOptions};
-use super::{host, slabs};
 use burn::tensor::activation::silu;
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor};
@@ -84,7 +84,7 @@ fn rms_norm(x: Tensor<2>, gain: Tensor<1>, eps: f64) -> Tensor<2> {
         return host::rms_norm(x, gain, eps);
     }
     let root = (x.clone() * x.clone()).mean_dim(1).add_scalar(eps).sqrt();
-    slabs::scale(x / root, gain)
+    x / root * gain.unsqueeze()
 }
 
 /// silu(gate)·up, `[N, width]` each.

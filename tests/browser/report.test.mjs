@@ -129,6 +129,25 @@ test('pointer and keyboard read exact numbers out of a report, and rows are walk
   });
 });
 
+test('paper gets the row that was asked for, whole and light, also out of a dark page in the middle of a change', async () => {
+  const second = records(report).filter((each) => each.side === 'chosen')[1];
+  await withReport(report, async (page) => {
+    const light = (colours) => colours.every((colour) => Math.min(...colour.match(/\d+/g).map(Number)) > 90);
+    assert.ok(!light((await tokens(page, 'chosen')).map((token) => token.colour)), 'the page is dark');
+    const printed = await page.evaluate(() => {
+      [...document.querySelectorAll('button')].find((button) => button.textContent === 'Next').click();
+      dispatchEvent(new Event('beforeprint'));
+      const all = [...document.querySelectorAll('.answer[data-side="chosen"] [data-testid="token"]')];
+      return { texts: all.map((token) => token.textContent), colours: all.map((token) => getComputedStyle(token).backgroundColor), prompt: document.querySelector('[data-testid="prompt"]').innerText };
+    });
+    assert.deepEqual(printed.texts, second.tokens.map((token) => token.text));
+    assert.equal(printed.prompt.trim(), second.prompt.trim());
+    assert.ok(light(printed.colours), `colours on paper: ${printed.colours}`);
+    await page.evaluate(() => dispatchEvent(new Event('afterprint')));
+    assert.ok(!light((await tokens(page, 'chosen')).map((token) => token.colour)), 'and dark again');
+  }, { colorScheme: 'dark' });
+});
+
 test('own spread, ignorance and the total stand side by side, for tokens, scores and the margin', async () => {
   const file = join(folder, 'ignorance.html');
   avascope('inspect', join(folder, 'run'), '--limit', '1', '--device', 'cpu', '--ignorance', 'dropout', '--dropout-samples', '3', '--out', file);

@@ -136,12 +136,14 @@ fn table(
         100.0 * report.step_peak_share,
         n = report.peak_size
     ));
+    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / (1 << 20) as f64);
     lines.push(format!(
-        "peak memory      {:>9}",
-        memory.map_or("not known".into(), |bytes| format!(
-            "{:.0} MiB",
-            bytes as f64 / (1 << 20) as f64
-        ))
+        "peak memory      {:>9}{}",
+        memory.map_or("not known".into(), mib),
+        match report.device_memory_bytes {
+            Some(bytes) => format!(" of the process, {} held on the device", mib(bytes)),
+            None => String::new(),
+        }
     ));
     lines
 }

@@ -127,9 +127,9 @@ fn tried_apart(name: &str) -> Value {
 /// Where a driver comes from.
 fn driver_to_install(choice: DeviceChoice) -> &'static str {
     if choice == DeviceChoice::Cuda {
-        "NVIDIA's driver brings libcuda, a CUDA toolkit libnvrtc; `--device vulkan` needs the driver alone"
+        "NVIDIA's driver brings libcuda; a card that is not seen may want a newer one, or a container that is given it"
     } else if choice == DeviceChoice::Rocm {
-        "AMD's ROCm brings libamdhip64 and libhiprtc; `--device vulkan` needs a Vulkan driver alone"
+        "AMD's ROCm brings libamdhip64"
     } else if cfg!(target_os = "linux") {
         "A GPU's driver brings Vulkan; in a container NVIDIA's also needs Debian's libvulkan1, libegl1, libx11-6 and libxext6. Without a GPU, or for AMD and Intel, Debian: `apt-get install mesa-vulkan-drivers libvulkan1`; Fedora: `dnf install mesa-vulkan-drivers`; Arch: `pacman -S vulkan-swrast`"
     } else if cfg!(target_os = "macos") {

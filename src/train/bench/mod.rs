@@ -115,6 +115,8 @@ pub struct BenchReport {
     pub step_gflop: f64,
     /// The share of the median step that this work takes at the peak rate: 1 is a step without any other cost.
     pub step_peak_share: f64,
+    /// The most bytes that were held on a graphics device, after steps and scoring.
+    pub device_memory_bytes: Option<u64>,
 }
 
 /// Measures. `device` is without autodiff.
@@ -147,6 +149,8 @@ pub async fn bench(
         return Err(setting("pairs", plan.pairs, "use 1 to 4096"));
     }
     let (peak_gflops, peak_size) = matmul_peak(&device.device).await?;
+    // What that product took is no part of a step.
+    device.device.memory_cleanup();
 
     let config = TrainConfig {
         trainable: plan.trainable.clone(),
@@ -176,11 +180,13 @@ pub async fn bench(
     };
     let (mut forward, mut backward, mut optimizer, mut whole) = (vec![], vec![], vec![], vec![]);
     let mut losses = Vec::new();
+    let mut reserved = None;
     let mut answer_positions = 0;
     for step in 0..plan.steps.max(1) + WARM_UP {
         let layout = made_up(plan.pairs, plan.tokens, plan.prompt, vocabulary, &mut rng);
         answer_positions = layout.step_mask().iter().filter(|m| **m).count();
         let (loss, times) = bench.step(&layout, step, plan.steps + WARM_UP).await?;
+        reserved = reserved.max(on_the_device(&device.device));
         if step >= WARM_UP {
             losses.push(loss);
             forward.push(times[0]);
@@ -215,6 +221,7 @@ pub async fn bench(
         }
     };
     let score_seconds = bench.score(&batches).await?;
+    reserved = reserved.max(on_the_device(&device.device));
     let sizes: Vec<Vec<[usize; 2]>> = batches.iter().map(sizes_of).collect();
     let score_tokens = sizes
         .iter()
@@ -248,7 +255,14 @@ pub async fn bench(
         products,
         step_gflop: work / 1e9,
         step_peak_share: work / 1e9 / peak_gflops / step.median,
+        device_memory_bytes: reserved,
     })
+}
+
+/// Bytes that Burn's allocator holds on a graphics device: what is in use, and what it keeps for the next step. None for the
+/// processor, whose tensors are memory of the process.
+fn on_the_device(device: &Device) -> Option<u64> {
+    device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
 /// The first steps compile kernels and fill caches.

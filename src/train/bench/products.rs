@@ -93,11 +93,15 @@ pub(super) fn of_step(
     let (answers, width, words) = (size.answer_positions, config.hidden_size, config.vocab_size);
     // As `Decoder::log_probabilities` does it: what the hidden states will ask of the logits is multiplied going forward.
     step.push(1, [answers, width, words]);
+    let slabs = match step.in_slabs && all {
+        true => weight_slabs(answers, [words, width]),
+        false => 1,
+    };
     if moves || all {
-        step.push(1, [answers, words, width]);
+        step.push(slabs, [answers / slabs, words, width]);
     }
     if all {
-        step.push(1, [words, answers, width]);
+        step.push(slabs, [words, answers / slabs, width]);
     }
     step.add(1, [positions, width, 2], [moves, true]);
     step.products

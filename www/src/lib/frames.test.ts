@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { forget, idle, inAFrame } from './frames'
+import { drain, forget, idle, inAFrame } from './frames'
 
 let frames: (() => void)[] = []
 /** The browser draws a frame; what waits behind it runs. */
@@ -38,14 +38,33 @@ describe('work cut into pieces', () => {
     expect(done).toEqual(['a', 'b'])
   })
 
-  it('takes the latest of a key, and nothing that was taken back', () => {
+  it('takes the latest of a key, in the place of the one before, and nothing that was taken back', () => {
     inAFrame(a, piece('old'))
     inAFrame(b, piece('b'))
     inAFrame(a, piece('new'))
     inAFrame(c, piece('c'))
     forget(c)
     for (let i = 0; i < 4; i++) draw()
-    expect(done).toEqual(['b', 'new'])
+    expect(done).toEqual(['new', 'b'])
+  })
+
+  it('comes to everybody, however often one asks', () => {
+    for (let i = 0; i < 6; i++) {
+      inAFrame(a, piece('a'))
+      inAFrame(b, piece('b'))
+      draw()
+    }
+    expect(done).toEqual(['a', 'b', 'a', 'b', 'a', 'b'])
+  })
+
+  it('is done at once before a picture is taken, with what comes of it', () => {
+    let settled = 0
+    inAFrame(a, () => inAFrame(c, piece('c')))
+    inAFrame(b, piece('b'))
+    drain(() => settled++)
+    expect([done, settled, idle()]).toEqual([['b', 'c'], 3, true])
+    draw()
+    expect(done).toEqual(['b', 'c'])
   })
 
   it('goes on behind a piece that fails', () => {
@@ -58,7 +77,7 @@ describe('work cut into pieces', () => {
     expect(done).toEqual(['b'])
   })
 
-  it('goes on in a page that is not seen, which draws no frames', () => {
+  it('goes on where no frame comes', () => {
     inAFrame(a, piece('a'))
     inAFrame(b, piece('b'))
     vi.advanceTimersByTime(250)
@@ -66,6 +85,15 @@ describe('work cut into pieces', () => {
     // Frames that come late find nothing to do.
     draw()
     expect(done).toEqual(['a', 'b'])
+  })
+
+  it('is done at once in a page that is not seen', () => {
+    vi.stubGlobal('document', { visibilityState: 'hidden', documentElement: { toggleAttribute: () => undefined } })
+    for (const [key, name] of [[a, 'a'], [b, 'b'], [c, 'c']] as const) inAFrame(key, piece(name))
+    expect(done).toEqual([])
+    vi.advanceTimersByTime(1)
+    expect(done).toEqual(['a', 'b', 'c'])
+    draw()
   })
 
   it('may ask for more', () => {

@@ -2,8 +2,10 @@
 // charts) it would hold the page for longer than a person should wait for a click on a slow machine. So each piece has a task of
 // its own, and what it changed is laid out and painted in another, before the next piece runs.
 
-/** A page that is not seen draws no frames: its pieces go on all the same, at this pace. */
-const UNSEEN_MS = 100
+/** Where no frame comes for so long, the next piece does not wait for one. */
+const LATE_MS = 100
+/** A page that is not seen draws no frames, and nobody waits for it: there all pieces are done at once. */
+const seen = () => typeof document === 'undefined' || document.visibilityState !== 'hidden'
 
 const queue = new Map<object, () => void>()
 let waiting = false
@@ -13,9 +15,11 @@ function mark(drawing: boolean): void {
   if (typeof document !== 'undefined') document.documentElement.toggleAttribute('data-drawing', drawing)
 }
 
-/** Runs `work` in one of the next frames. Work of the same key that still waits is left out: this takes its place, at the end. */
+/**
+ * Runs `work` in one of the next frames. Work of the same key that still waits is left out, and this takes its place in the line:
+ * whoever asks often, such as a slider that is dragged, holds up nobody.
+ */
 export function inAFrame(key: object, work: () => void): void {
-  queue.delete(key)
   queue.set(key, work)
   if (!waiting) nextFrame()
 }
@@ -26,6 +30,15 @@ export const forget = (key: object) => void queue.delete(key)
 /** Whether nothing waits. */
 export const idle = () => queue.size === 0
 
+/** Does now all that waits, and what comes of it once `settle` ran behind each piece: before a picture is taken of the page. */
+export function drain(settle: () => void): void {
+  // An end to pieces that ask for themselves.
+  for (let left = 10_000; queue.size && left > 0; left--) {
+    takeNext()
+    settle()
+  }
+}
+
 function nextFrame(): void {
   waiting = true
   mark(true)
@@ -33,26 +46,30 @@ function nextFrame(): void {
   const run = () => {
     if (called) return
     called = true
-    clearTimeout(unseen)
+    clearTimeout(late)
     // Behind the frame, not in it: its layout and paint belong to the piece before.
     setTimeout(runNext, 0)
   }
-  const unseen = setTimeout(run, UNSEEN_MS)
+  const late = setTimeout(run, seen() ? LATE_MS : 0)
   if (typeof requestAnimationFrame === 'function') requestAnimationFrame(run)
 }
 
 function runNext(): void {
-  const next = queue.entries().next().value
-  if (!next) {
+  if (!queue.size) {
     waiting = false
     return mark(false)
   }
-  const [key, work] = next
-  queue.delete(key)
   try {
-    work()
+    do takeNext()
+    while (queue.size && !seen())
   } finally {
     // Also behind the last one: what it asks for comes with its frame.
     nextFrame()
   }
+}
+
+function takeNext(): void {
+  const [[key, work]] = queue as unknown as [[object, () => void]]
+  queue.delete(key)
+  work()
 }

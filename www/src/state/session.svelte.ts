@@ -55,6 +55,8 @@ export class Session {
   run = $state.raw<RunInfo | null>(null)
   watchable = $state.raw<string[]>([])
   watched = $state(0)
+  /** Rows that were asked for and have not come yet: while a step is taken, they wait for its end. */
+  coming = $state(0)
   step = $state(0)
   total = $state(0)
   /** Steps a second over the last chunks. */
@@ -70,6 +72,8 @@ export class Session {
   checkpoint = $state.raw<Checkpoint | null>(null)
 
   private client: Client | null = null
+  /** The row whose records are shown. */
+  private looked = 0
   private files: { model: File[]; data: File | null } = { model: [], data: null }
   /** The world that the rows are from; the controls may show another one by now. */
   private world = { seed: 0, rows: 3000 }
@@ -295,7 +299,9 @@ export class Session {
   }
 
   private async look(): Promise<void> {
-    if (this.watchable.length) this.records = (await this.client!.ask({ type: 'watch', row: this.watched })).records
+    if (!this.watchable.length) return
+    this.records = (await this.client!.ask({ type: 'watch', row: this.watched })).records
+    this.looked = this.watched
   }
 
   /** Back to step 0 with the settings as they stand. */
@@ -328,13 +334,19 @@ export class Session {
 
   async watch(row: number): Promise<void> {
     this.watched = row
+    this.coming++
     try {
       const { records } = await this.client!.ask({ type: 'watch', row })
       // News of the row watched before must not be drawn over this one.
       this.redraw()
       this.records = records
+      this.looked = row
     } catch (error) {
       this.complain('run', error)
+    } finally {
+      this.coming--
+      // A row that did not come is not the one that is shown.
+      if (this.coming === 0) this.watched = this.looked
     }
   }
 

@@ -1,6 +1,7 @@
 // Light or dark: the system's wish, until a person chooses.
 import { flushSync } from 'svelte'
 import type { Theme } from '../lib/colour'
+import { drain } from '../lib/frames'
 
 const KEY = 'avascope.theme'
 const system = window.matchMedia('(prefers-color-scheme: dark)')
@@ -32,6 +33,7 @@ class ThemeState {
   private print(printing: boolean): void {
     flushSync(() => (this.printing = printing))
     this.show()
+    if (printing) drain(flushSync)
   }
 
   toggle = () => {
