@@ -55,7 +55,9 @@ pub(crate) fn weight_slabs(rows: usize, [inner, width]: [usize; 2]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use crate::objective::golden;
+    use crate::random::Rng;
+    use burn::tensor::{Device, TensorData};
 
     #[test]
     fn slabs_are_of_one_size_and_few_rows_are_one() {
@@ -83,26 +85,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_product_in_slabs_and_its_gradients_are_the_plain_ones() {
-        let device = Device::flex().autodiff();
-        let draw = |size| Tensor::<2>::random(size, Distribution::Normal(0.0, 1.0), &device);
-        let (x, w, up) = (draw([1184, 9]), draw([9, 5]), draw([1184, 5]));
-        let run = |product: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
-            let [x, w] = [x.clone(), w.clone()].map(Tensor::require_grad);
-            let y = product(x.clone(), w.clone());
-            let gradients = (y.clone() * up.clone()).sum().backward();
-            let [of_x, of_w] = [&x, &w].map(|t| t.grad(&gradients).unwrap().into_data());
-            [y.into_data(), of_x, of_w]
+    /// The product of drawn matrices of 1,184 rows, and both gradients under a drawn one.
+    fn with_gradients(
+        device: &Device,
+        product: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
+    ) -> [TensorData; 3] {
+        let mut rng = Rng::new(5);
+        let mut draw = |rows, columns| {
+            let numbers: Vec<f32> = (0..rows * columns).map(|_| rng.normal() as f32).collect();
+            Tensor::<2>::from_data(TensorData::new(numbers, [rows, columns]), device)
         };
-        for (ours, plain) in run(&|a, b| cut(a, b, 4))
-            .iter()
-            .zip(run(&|a, b| a.matmul(b)))
-        {
+        let (x, w, up) = (draw(1184, 9), draw(9, 5), draw(1184, 5));
+        let [x, w] = [x, w].map(Tensor::require_grad);
+        let y = product(x.clone(), w.clone());
+        let gradients = (y.clone() * up).sum().backward();
+        let [of_x, of_w] = [&x, &w].map(|t| t.grad(&gradients).unwrap().into_data());
+        [y.into_data(), of_x, of_w]
+    }
+
+    fn close(ours: &[TensorData; 3], plain: &[TensorData; 3]) {
+        for (ours, plain) in ours.iter().zip(plain) {
             assert_eq!(ours.shape(), plain.shape());
             for (a, b) in ours.iter::<f64>().zip(plain.iter::<f64>()) {
                 assert!((a - b).abs() <= 1e-5 * b.abs().max(10.0), "{a} and {b}");
             }
+        }
+    }
+
+    #[test]
+    fn a_product_in_slabs_and_its_gradients_are_the_plain_ones() {
+        let device = Device::flex().autodiff();
+        let plain = with_gradients(&device, &|a, b| a.matmul(b));
+        close(&with_gradients(&device, &|a, b| cut(a, b, 4)), &plain);
+    }
+
+    #[test]
+    fn a_product_in_slabs_and_its_gradients_hold_on_a_gpu() {
+        if let Some(device) = golden::wgpu() {
+            let plain = with_gradients(&Device::flex().autodiff(), &|a, b| a.matmul(b));
+            close(&with_gradients(&device.autodiff(), &matmul), &plain);
         }
     }
 }

@@ -334,7 +334,7 @@ backend: string,
  */
 adapter: string, 
 /**
- * The arithmetic: `f32`.
+ * The arithmetic: `f32`, and where matrix products are less than that, how they are computed.
  */
 precision: string, 
 /**
