@@ -274,6 +274,7 @@ test('wherever the page writes ± or σ it says which uncertainty that is', asyn
   await withPage('cpu', async ({ page }) => {
     await mapStands(page);
     await by(page, 'token').click();
+    await drawn(page);
     const says = /spread of one-sample temporal-difference residuals, not ignorance/;
     for (const place of ['.legend', '.scores', '[data-testid="inspector"]', '.provenance', '[data-testid="chart-truth"]']) {
       assert.match(await page.locator(place).first().innerText(), says, place);
@@ -282,6 +283,7 @@ test('wherever the page writes ± or σ it says which uncertainty that is', asyn
     // A method without a spread of its own must not borrow AVA's.
     await by(page, 'method').selectOption('bradley_terry');
     await page.waitForFunction(() => /Method bradley_terry/.test(document.querySelector('.provenance').textContent));
+    await drawn(page);
     for (const place of ['.legend', '.scores', '.provenance', '[data-testid="chart-truth"]']) {
       const text = await page.locator(place).first().innerText();
       assert.doesNotMatch(text, says, place);

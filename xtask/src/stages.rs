@@ -238,6 +238,8 @@ fn clippy(house: &House) -> Result<()> {
 fn test(house: &House, skips: &Path) -> Result<()> {
     // `--no-fail-fast`: one failing test program must not hide what the others say.
     let mut cargo = house.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    // Without examples, which clippy compiles, and documentation tests, of which there are none.
+    cargo.args(["--lib", "--bins", "--tests"]);
     cargo.env(SKIPS, skips).env_remove(TEST_F64);
     match ensure_gpu(house) {
         Gpu::Software(driver) => {
